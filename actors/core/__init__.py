@@ -1,0 +1,1 @@
+"""Pure parts: records, prompts, rewards, preferences, ranking, snapshots. Imports neither ray nor vllm."""

@@ -1,0 +1,1 @@
+"""Settings: schema, loading, and the YAML files. Imports neither torch nor ray."""

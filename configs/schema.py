@@ -1,0 +1,224 @@
+"""Every setting of a run, with its default, in one place.
+
+Invariants: unknown keys are refused; a default stands here and nowhere else; imports neither torch nor ray. A name carries its
+unit (``queries_per_unit``, ``stage_timeout_s``). Cross-field checks raise ``ValueError`` with the remedy.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, unknown keys refused, docstrings under fields become their descriptions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class CatalogConfig(Section):
+    """Which tools and which queries."""
+
+    source: str = "aws"
+    """``aws`` (the operations of the installed botocore) or ``beir:DIR`` (a folder with corpus.jsonl, queries.jsonl, qrels/)."""
+    services: Literal["demo", "all"] | list[str] = "all"
+    """AWS only: the demo's subset, all, or service names as botocore spells them."""
+    max_train_queries: Count | None = None
+    """Labelled training queries the rounds use (all if null); chosen by hash, kinds kept in proportion."""
+    max_test_queries_per_tier: Count | None = None
+    """Test queries of each tier (all if null); chosen by hash, seen and unseen kept in proportion. Dev likewise."""
+
+
+class EncoderConfig(Section):
+    """The dense encoder and how it is trained (InfoNCE)."""
+
+    model: str = "all-MiniLM-L6-v2"
+    """A directory, a hub id, or a name that an installed package carries."""
+    query_tokens: Positive = 64
+    """Queries and rewrites are cut here."""
+    document_tokens: Positive = 128
+    """Tool documents are cut here."""
+    warm_start_steps: Count = 100
+    """Optimizer steps before the first round, on catalog pairs and labelled queries."""
+    steps_per_unit: Positive = 100
+    """Optimizer steps in each unit."""
+    pairs_per_step: Positive = 64
+    """(anchor, tool) pairs in one InfoNCE batch."""
+    pairs_per_chunk: Positive = 32
+    """Pairs embedded at once inside a step (gradient caching); bounds memory."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    """Peak learning rate (AdamW) of the warm start and of each unit."""
+    temperature: Annotated[float, Field(gt=0)] = 0.05
+    """InfoNCE temperature; the loss's scale is its inverse."""
+    mined_negatives: Count = 1
+    """Hard negatives a pair, from the newest index."""
+    negative_margin: Share = 0.05
+    """A mined negative scored within this share of its positive is dropped (2407.15831)."""
+    anchor_weight: Annotated[float, Field(ge=0)] = 0.1
+    """Weight of the pull towards the frozen base model's embeddings."""
+    rewrite_share: Share = 0.5
+    """Share of a unit's anchors that are rewrites rather than queries (CoHyDE only)."""
+    catalog_share: Share = 0.15
+    """Share of a unit's anchors that come from the catalog's own sentences, against forgetting."""
+    index: Literal["exact", "hnsw"] = "exact"
+    """FAISS index; exact is the reference."""
+
+
+class RewriterConfig(Section):
+    """The LLM that writes hypothetical catalog entries, its engine, and how it is trained (SFT, DPO)."""
+
+    model: str = "SmolLM2-135M-Instruct"
+    """A directory, a hub id, or a name that an installed package carries."""
+    engine: Literal["auto", "vllm", "transformers"] = "auto"
+    """``auto`` is vLLM where it is installed, else transformers (the run says so)."""
+    samples_per_query: Positive = 4
+    """K: rewrites sampled for each training query."""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Sampling temperature of training rewrites; evaluation is greedy for the first and samples the others."""
+    eval_samples: Positive = 1
+    """Rewrites a query at evaluation and in serving; their vectors are averaged."""
+    prompt_tokens: Positive = 160
+    """Prompts are cut here (the query's end is cut, never the frame)."""
+    max_new_tokens: Positive = 32
+    """A rewrite's length limit."""
+    context_tools: Count = 5
+    """Titles of the first retrieved tools that the prompt carries."""
+    lora_rank: Positive = 16
+    """Rank of the adapters (all linear layers)."""
+    sft_steps: Count = 100
+    """Warm start: optimizer steps from query to the gold tool's entry."""
+    sft_rows_per_step: Positive = 16
+    """Rows in one SFT step."""
+    sft_learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    """Peak learning rate of the warm start (full weights)."""
+    dpo_steps_per_unit: Positive = 20
+    """Optimizer steps in each unit (fewer where the unit has fewer pairs)."""
+    pairs_per_step: Positive = 8
+    """Preference pairs in one DPO step."""
+    dpo_learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+    """Learning rate of DPO (LoRA)."""
+    beta: Annotated[float, Field(gt=0)] = 0.1
+    """DPO's beta."""
+    sft_weight: Annotated[float, Field(ge=0)] = 0.2
+    """Weight of the SFT term on the chosen text."""
+    min_reward_gap: Annotated[float, Field(ge=0)] = 0.05
+    """A pair needs at least this gap between chosen and rejected."""
+    max_pairs_per_query: Positive = 1
+    """Preference pairs a query gives at most."""
+
+
+class RetrievalConfig(Section):
+    """How a ranking is made from query, rewrites and lexical match; and the reward read off it."""
+
+    reward_k: Positive = 5
+    """The reward is NDCG at this depth."""
+    reward_mode: Literal["rewrite", "fused"] = "fused"
+    """The ranking that the reward is read off."""
+    margin_weight: Annotated[float, Field(ge=0)] = 0.1
+    """Weight of (gold score - best wrong score) in the reward; breaks ties."""
+    penalty: Annotated[float, Field(ge=0)] = 0.5
+    """Taken off the reward of an empty, copied or over-long rewrite."""
+    fusion_weight: Share = 0.3
+    """Weight of the rewrite vector in ``fused`` until one is fitted on dev."""
+    rrf_k: Positive = 60
+    """Constant of reciprocal rank fusion in ``hybrid``."""
+
+
+class LoopConfig(Section):
+    """The co-training loop. Synchronous rounds are lags of zero, not another loop."""
+
+    mode: Literal["rounds", "continual"] = "rounds"
+    """``rounds``: a unit holds every training query and both lags are 0; ``continual``: small units, lags."""
+    units: Positive = 3
+    """Units to run (rounds in rounds mode)."""
+    queries_per_unit: Positive | None = None
+    """Queries in a unit; null in rounds mode, where a unit holds all."""
+    max_rewriter_lag: Count = 0
+    """``generate(u)`` may start once rewriter ``u - max_rewriter_lag`` is published."""
+    max_retriever_lag: Count = 0
+    """``score(u)`` may start once retriever ``u + 1 - max_retriever_lag`` is published."""
+    stage_timeout_s: Positive = 7200
+    """Deadline of one stage of one unit."""
+    stall_timeout_s: Positive = 900
+    """The run ends when no stage made progress for this long."""
+    max_failures: Count = 3
+    """Restarts that a learner is given."""
+    baselines: list[Literal["encoder_alone", "qta"]] = ["encoder_alone", "qta"]
+    """Trained arms to run beside CoHyDE for the comparison (rounds mode)."""
+
+    @model_validator(mode="after")
+    def _mode_fits(self) -> LoopConfig:
+        if self.mode == "rounds" and (self.max_rewriter_lag or self.max_retriever_lag or self.queries_per_unit):
+            raise ValueError(
+                "loop.mode=rounds needs loop.max_rewriter_lag=0, loop.max_retriever_lag=0 and loop.queries_per_unit=null;"
+                " set loop.mode=continual for lags"
+            )
+        if self.mode == "continual" and (self.queries_per_unit is None or self.max_rewriter_lag < 1):
+            raise ValueError("loop.mode=continual needs loop.queries_per_unit and loop.max_rewriter_lag >= 1")
+        return self
+
+
+class Placement(Section):
+    """What one actor is given. ``cpus`` is Ray's logical number; ``threads`` is what its libraries use."""
+
+    cpus: Annotated[float, Field(ge=0)] = 1.0
+    """Logical CPUs (a scheduler's number)."""
+    gpus: Annotated[float, Field(ge=0)] = 0.0
+    """GPUs."""
+    threads: Positive = 2
+    """OpenMP / torch threads."""
+    memory_gb: Annotated[float, Field(gt=0)] = 2.0
+    """Expected peak resident memory; summed in preflight."""
+
+
+class PlacementConfig(Section):
+    """The placement plan: summed and compared with the cluster before any actor starts."""
+
+    rewriter: Placement = Placement(memory_gb=2.5)
+    """The vLLM actor."""
+    encoder_trainer: Placement = Placement(memory_gb=2.5)
+    """The encoder's Ray Train worker."""
+    rewriter_trainer: Placement = Placement(memory_gb=3.5)
+    """The rewriter's Ray Train worker."""
+    index_builder: Placement = Placement(cpus=0.5, memory_gb=1.5)
+    """Embeds the catalog and builds the index."""
+    scorer: Placement = Placement(cpus=0.5, memory_gb=1.5)
+    """Scores rewrites with a retriever."""
+    embedded_cpus: Positive = 8
+    """Logical CPUs of the cluster that a run starts for itself (more than cores, so hidden one-CPU tasks never hang)."""
+    object_store_mb: Positive = 400
+    """Object store of the cluster that a run starts for itself."""
+
+
+class Config(Section):
+    """A whole run."""
+
+    run_dir: str = "runs/rounds"
+    """Where everything of the run goes; the same directory again resumes the run."""
+    storage_path: str | None = None
+    """Where snapshots and datasets go if not under run_dir: any pyarrow.fs path that every node reaches."""
+    seed: int = 17
+    """Seed of data order, sampling and initialisation."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of training, embedding and generation; ``auto`` takes bfloat16 where the processor multiplies it natively."""
+    catalog: CatalogConfig = CatalogConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    rewriter: RewriterConfig = RewriterConfig()
+    retrieval: RetrievalConfig = RetrievalConfig()
+    loop: LoopConfig = LoopConfig()
+    placement: PlacementConfig = PlacementConfig()
+
+    @model_validator(mode="after")
+    def _fields_fit(self) -> Config:
+        if self.encoder.rewrite_share + self.encoder.catalog_share > 1:
+            raise ValueError("encoder.rewrite_share + encoder.catalog_share exceed 1; lower one of them")
+        if self.rewriter.samples_per_query < 2:
+            raise ValueError("rewriter.samples_per_query must be at least 2: a preference pair needs a best and a worst")
+        if self.encoder.pairs_per_chunk > self.encoder.pairs_per_step:
+            raise ValueError("encoder.pairs_per_chunk exceeds encoder.pairs_per_step; lower it")
+        return self

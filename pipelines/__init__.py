@@ -1,0 +1,1 @@
+"""Jobs: co-training, warm start, evaluation, benchmark, report, and the command line."""

@@ -1,0 +1,1 @@
+"""Catalog and query sources, one file each."""
