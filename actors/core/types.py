@@ -64,8 +64,8 @@ class Tool:
     @cached_property
     def content_hash(self) -> str:
         """Hash of everything that a reader of the catalog sees: 16 hex digits."""
-        content = [self.tool_id, self.name, self.title, self.description]
-        content += [[p.name, p.type, p.required, p.description] for p in self.parameters]
+        parameters = [[p.name, p.type, p.required, p.description] for p in self.parameters]
+        content = [self.tool_id, self.name, self.title, self.description, parameters]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
