@@ -15,6 +15,8 @@ from typing import Literal
 
 import pyarrow as pa
 
+from configs.errors import InputError as InputError
+
 BASE_VERSION = -1
 """The version of a model that was not trained by us: the frozen encoder, the untrained rewriter."""
 
@@ -22,10 +24,6 @@ QueryKind = Literal["standard", "vague", "sentence", "example", "symptom"]
 Split = Literal["train", "dev", "test"]
 Novelty = Literal["seen", "unseen", ""]
 Mode = Literal["bm25", "raw", "rewrite", "fused", "hybrid"]
-
-
-class InputError(ValueError):
-    """Wrong input of a user: the message is one line that names the field, the value and the remedy. Exit code 2."""
 
 
 @dataclass(frozen=True, slots=True)
