@@ -53,3 +53,6 @@ class Stages(Protocol):
 
     async def latest(self) -> tuple[int, int]:
         """(rewriter version, retriever version) newest published: where a restarted run goes on."""
+
+    async def progress(self) -> int:
+        """A number that changes whenever any stage got on with its work; the watchdog looks at it."""

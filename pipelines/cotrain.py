@@ -1,0 +1,198 @@
+"""The co-training loop: one coroutine for each stage, over the ``Stages`` Protocol. Imports no ray.
+
+A stage may start unit ``u`` as soon as the version it needs, less an allowed lag, is published. ``rounds`` is this loop with both
+lags 0 and one unit that holds every query; ``continual`` is this loop with small units and lags.
+
+``generate(u)``
+    consumes the unit's queries; produces rewrites(u); waits for rewriter >= u - ``max_rewriter_lag``; unblocked by
+    ``train_rewriter``.
+``train_encoder(u)``
+    consumes rewrites(u), or queries alone where the arm has no rewriter; produces retriever u + 1; waits for rewrites(u), or for
+    nothing; unblocked by ``generate``.
+``score(u)``
+    consumes rewrites(u); produces scored(u) and pairs(u); waits for rewrites(u) and for retriever >= u + 1 -
+    ``max_retriever_lag``, or for the fixed one where the arm trains no encoder; unblocked by ``generate`` and ``train_encoder``.
+``train_rewriter(u)``
+    consumes pairs(u); produces rewriter u + 1; waits for pairs(u); unblocked by ``score``.
+``watchdog``
+    consumes ``Stages.progress``; produces nothing; waits for the clock; ended by the end of the others.
+
+Invariants: each loop takes the units in order; a version or dataset is announced only after its stage returned, that is, after it
+was published; the lag bound is asserted where a record is consumed; the first failure ends all loops with its own traceback; every
+wait has a deadline that says what it waits for. Resuming starts each learner at its own newest version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from actors.core.lag import Gate, WaitTimeout, check_lag, needed_retriever, needed_rewriter
+from actors.core.types import Unit
+from actors.interfaces import Stages
+from configs.schema import LoopConfig
+from pipelines.units import COHYDE, Arm
+
+STAGES_IN_A_ROW = 4
+"""A gate opens at the latest after this many stages one behind the other, so its deadline is that many stage deadlines."""
+
+CANCEL_TIMEOUT_S = 10.0
+"""How long the other loops may take to end once one failed."""
+
+OnEvent = Callable[[dict[str, Any]], None]
+"""Takes one event: ``event`` is "started", "stage" (one stage of one unit ended) or "ended"; every event names the arm."""
+
+
+class StallError(RuntimeError):
+    """No stage made progress for ``stall_timeout_s``."""
+
+
+async def run(stages: Stages, units: Sequence[Unit], config: LoopConfig, on_event: OnEvent, arm: Arm = COHYDE) -> None:
+    """Run all units that are not trained yet; return when every learner of the arm published the last version.
+
+    Each "stage" event carries unit, worked_s, waited_s, lag where records are consumed, and what the stage returned.
+    Raises what the first failing stage raised; ``WaitTimeout`` for a deadline; ``StallError``; ``AssertionError`` for a broken
+    lag bound.
+    """
+    rewriter, retriever = await stages.latest()
+    if (arm.train_rewriter and rewriter < 0) or (arm.train_encoder and retriever < 0):
+        raise ValueError(f"arm {arm.name}: publish version 0 (the warm start) before the loop")
+    loop = _Loop(stages, units, config, on_event, arm, rewriter, retriever)
+    on_event({"event": "started", "arm": arm.name, "rewriter_version": rewriter, "retriever_version": retriever})
+    started = time.monotonic()
+    await _until_first_failure(loop.loops(), loop.watchdog())
+    rewriter, retriever = await stages.latest()
+    ended = {"event": "ended", "arm": arm.name, "rewriter_version": rewriter, "retriever_version": retriever}
+    on_event({**ended, "seconds": time.monotonic() - started})
+
+
+async def _until_first_failure(loops: dict[str, Awaitable[None]], watchdog: Awaitable[None]) -> None:
+    """Wait for all loops; the first exception cancels the others and is raised as it is, not in a group."""
+    tasks = [asyncio.ensure_future(loop) for loop in loops.values()]
+    guard = asyncio.ensure_future(watchdog)
+    try:
+        pending: set[asyncio.Future[None]] = set(tasks)
+        while pending:
+            done, pending = await asyncio.wait({*pending, guard}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            pending.discard(guard)
+    finally:
+        for task in [*tasks, guard]:
+            task.cancel()
+        await asyncio.wait([*tasks, guard], timeout=CANCEL_TIMEOUT_S)
+
+
+class _Loop:
+    """State of one run: what is published, and which stage works on what since when."""
+
+    def __init__(
+        self, stages: Stages, units: Sequence[Unit], config: LoopConfig, on_event: OnEvent, arm: Arm, rewriter: int, retriever: int
+    ) -> None:
+        self.stages, self.units, self.config, self.on_event, self.arm = stages, units, config, on_event, arm
+        self.trained_rewriter, self.trained_retriever = rewriter, retriever
+        first = min(v for v, on in ((rewriter, arm.train_rewriter), (retriever, arm.train_encoder)) if on)
+        self.first_generated = first
+        self.rewriter = Gate("rewriter", rewriter)
+        self.retriever = Gate("retriever", retriever)
+        self.rewrites = Gate("rewrites", first - 1)
+        self.pairs = Gate("pairs", rewriter - 1)
+        self.rewriter_lags: dict[int, int] = {}
+        self.working: dict[str, tuple[int, float]] = {}
+        self.stages_done = 0
+
+    def loops(self) -> dict[str, Awaitable[None]]:
+        """The loops that the arm has."""
+        loops: dict[str, Awaitable[None]] = {}
+        if self.arm.train_rewriter:
+            loops |= {"generate": self.generate(), "score": self.score(), "train_rewriter": self.train_rewriter()}
+        if self.arm.train_encoder:
+            loops["train_encoder"] = self.train_encoder()
+        return loops
+
+    async def generate(self) -> None:
+        for unit in self.units[self.first_generated :]:
+            start = time.monotonic()
+            needed = needed_rewriter(unit.index, self.config.max_rewriter_lag)
+            version = await self._wait(self.rewriter, needed, f"generate of unit {unit.index}")
+            result = await self._work("generate", unit, start, self.stages.generate(unit, version), {})
+            # A resumed run finds rewrites of an earlier version than it asked for: the bound is about the version in the records.
+            self.rewriter_lags[unit.index] = int(result.get("rewriter_version", version))
+            await self.rewrites.publish(unit.index)
+
+    async def train_encoder(self) -> None:
+        for unit in self.units[self.trained_retriever :]:
+            start = time.monotonic()
+            lag = {}
+            if self.arm.train_rewriter:
+                await self._wait(self.rewrites, unit.index, f"train_encoder of unit {unit.index}")
+                lag = {"lag": self._rewriter_lag(unit)}
+            await self._work("train_encoder", unit, start, self.stages.train_encoder(unit), lag)
+            await self.retriever.publish(unit.index + 1)
+
+    async def score(self) -> None:
+        for unit in self.units[self.trained_rewriter :]:
+            start = time.monotonic()
+            who = f"score of unit {unit.index}"
+            await self._wait(self.rewrites, unit.index, who)
+            needed = needed_retriever(unit.index, self.config.max_retriever_lag)
+            version = await self._wait(self.retriever, needed, who) if self.arm.train_encoder else self.retriever.version
+            result = await self._work("score", unit, start, self.stages.score(unit, version), {"lag": self._rewriter_lag(unit)})
+            if self.arm.train_encoder:
+                made_by = int(result.get("retriever_version", version))
+                check_lag("scores", unit.index, unit.index + 1, made_by, self.config.max_retriever_lag)
+            await self.pairs.publish(unit.index)
+
+    async def train_rewriter(self) -> None:
+        for unit in self.units[self.trained_rewriter :]:
+            start = time.monotonic()
+            await self._wait(self.pairs, unit.index, f"train_rewriter of unit {unit.index}")
+            lag = {"lag": self._rewriter_lag(unit)}
+            await self._work("train_rewriter", unit, start, self.stages.train_rewriter(unit), lag)
+            await self.rewriter.publish(unit.index + 1)
+
+    async def watchdog(self) -> None:
+        """End the run when neither a stage ended nor ``Stages.progress`` moved for ``stall_timeout_s``."""
+        limit = float(self.config.stall_timeout_s)
+        seen: tuple[int, int] | None = None
+        since = time.monotonic()
+        while True:
+            now = (self.stages_done, await self.stages.progress())
+            if now != seen:
+                seen, since = now, time.monotonic()
+            elif time.monotonic() - since > limit:
+                working = ", ".join(f"{name} of unit {unit}" for name, (unit, _) in self.working.items()) or "no stage at work"
+                raise StallError(f"no progress for {limit:.0f} s (loop.stall_timeout_s): {working}")
+            await asyncio.sleep(min(1.0, limit / 4))
+
+    def _rewriter_lag(self, unit: Unit) -> int:
+        made_by = self.rewriter_lags[unit.index]
+        return check_lag("rewrites", unit.index, unit.index, made_by, self.config.max_rewriter_lag)
+
+    async def _wait(self, gate: Gate, version: int, who: str) -> int:
+        return await gate.wait_for(version, STAGES_IN_A_ROW * self.config.stage_timeout_s, who)
+
+    async def _work(
+        self, name: str, unit: Unit, waiting_since: float, call: Awaitable[dict[str, Any]], extra: dict[str, Any]
+    ) -> dict[str, Any]:
+        """One stage of one unit, under its deadline; tells the time waited and worked."""
+        start = time.monotonic()
+        self.working[name] = (unit.index, start)
+        deadline = asyncio.timeout(self.config.stage_timeout_s)
+        try:
+            async with deadline:
+                result = await call
+        except TimeoutError as error:
+            # A stage's own TimeoutError says more than this deadline would.
+            if not deadline.expired():
+                raise
+            limit = self.config.stage_timeout_s
+            raise WaitTimeout(f"{name} of unit {unit.index} took more than {limit} s (loop.stage_timeout_s)") from error
+        finally:
+            del self.working[name]
+        self.stages_done += 1
+        spent = {"worked_s": time.monotonic() - start, "waited_s": start - waiting_since}
+        self.on_event({**result, "event": "stage", "arm": self.arm.name, "stage": name, "unit": unit.index, **spent, **extra})
+        return result
