@@ -1,0 +1,195 @@
+"""The long-lived owners of models: they take versions from the snapshot store and do one batch at a time. No ray here.
+
+Invariants: every call names the version it wants, and a host that has another one loaded (also: a host that was just restarted)
+fetches it first, so what a host answers never depends on what it was asked before. A host makes its model at the first call, so that
+``health`` answers while weights load. Hosts are called from one thread for work and another for ``health``.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from actors.core.snapshots import SnapshotStore
+from actors.core.types import BASE_VERSION, Completion, Query, Score
+from actors.interfaces import Progress
+
+Report = Callable[[str], Progress]
+"""From a stage's name to where its progress is told."""
+
+
+class RewriterModel(Protocol):
+    """What a host needs of ``actors.rewriter.Rewriter``."""
+
+    def load_base(self, model_dir: Path) -> None:
+        """Replace the base weights; no adapter is on."""
+
+    def load_adapter(self, version: int, adapter_dir: Path) -> None:
+        """Make an adapter the one that generates."""
+
+    def rewrite(
+        self,
+        queries: Sequence[str],
+        contexts: Sequence[Sequence[str]],
+        samples: int,
+        temperature: float,
+        seed: int,
+        progress: Progress,
+    ) -> tuple[list[str], list[list[Completion]]]:
+        """Prompts, and ``samples`` completions for each."""
+
+
+class ScorerModel(Protocol):
+    """What a host needs of ``actors.scorer.Scorer``."""
+
+    def load(self, retriever_dir: Path, version: int) -> None:
+        """Take another retriever."""
+
+    def contexts(self, queries: Sequence[str], k: int) -> list[list[str]]:
+        """Titles of the first ``k`` tools of each query."""
+
+    def score(self, queries: Sequence[Query], rewrites: Sequence[Sequence[Completion]]) -> list[list[Score]]:
+        """One score for each rewrite."""
+
+    def mine_negatives(self, queries: Sequence[Query], k: int) -> list[list[str]]:
+        """Ids of hard wrong tools of each query."""
+
+
+class BuilderModel(Protocol):
+    """What a host needs of ``actors.index_builder.IndexBuilder``."""
+
+    def build(self, encoder_dir: Path, out_dir: Path, progress: Progress) -> dict[str, Any]:
+        """Write encoder and index into ``out_dir``."""
+
+
+class Host:
+    """What all hosts share: the store, and being asked how they are."""
+
+    def __init__(self, store_root: str, report: Report) -> None:
+        """Open the store; no model is made yet."""
+        self.store = SnapshotStore(store_root)
+        self.report = report
+        self.version: int | None = None
+
+    def health(self) -> dict[str, Any]:
+        """Process id and the loaded version (None before the first call)."""
+        return {"pid": os.getpid(), "version": self.version}
+
+
+class RewriterHost(Host):
+    """Owns the LLM: version -1 is ``base_dir``, 0 the warm start's full weights, later ones adapters on 0."""
+
+    def __init__(self, make: Callable[[], RewriterModel], base_dir: str, store_root: str, report: Report) -> None:
+        """``make`` makes the model without weights."""
+        super().__init__(store_root, report)
+        self._make, self._base_dir = make, Path(base_dir)
+        self._model: RewriterModel | None = None
+        self._base: int | None = None
+
+    def rewrite(
+        self,
+        version: int,
+        queries: Sequence[str],
+        contexts: Sequence[Sequence[str]],
+        samples: int,
+        temperature: float,
+        seed: int,
+        stage: str = "generate",
+        done: int = 0,
+        total: int | None = None,
+    ) -> tuple[list[str], list[list[Completion]]]:
+        """(prompts, ``samples`` completions of each) by exactly ``version``.
+
+        ``done`` and ``total`` say where this batch stands in the stage, in queries.
+        """
+        model = self._ensure(version)
+        progress = part_of(self.report(stage), len(queries), done, len(queries) if total is None else total)
+        return model.rewrite(queries, contexts, samples, temperature, seed, progress)
+
+    def _ensure(self, version: int) -> RewriterModel:
+        if self._model is None:
+            self._model = self._make()
+        if version != self.version:
+            base = min(version, 0)
+            # Back from an adapter to version 0 the base is loaded anew, which also takes the adapter off.
+            if base != self._base or version <= 0:
+                self._model.load_base(self._base_dir if version == BASE_VERSION else self.store.fetch("rewriter", 0))
+                self._base = base
+            if version > 0:
+                self._model.load_adapter(version, self.store.fetch("rewriter", version))
+            self.version = version
+        return self._model
+
+
+class ScorerHost(Host):
+    """Owns a retriever: prompt contexts, scores of rewrites, hard negatives."""
+
+    def __init__(self, make: Callable[[], ScorerModel], store_root: str, report: Report) -> None:
+        """``make`` makes the scorer without a retriever."""
+        super().__init__(store_root, report)
+        self._make = make
+        self._model: ScorerModel | None = None
+
+    def contexts(self, version: int, queries: Sequence[str], k: int) -> list[list[str]]:
+        """Titles of the first ``k`` tools of each query, by retriever ``version``."""
+        return self._ensure(version).contexts(queries, k)
+
+    def score(
+        self, version: int, queries: Sequence[Query], rewrites: Sequence[Sequence[Completion]], done: int, total: int
+    ) -> list[list[Score]]:
+        """One score for each rewrite, by retriever ``version``; ``done`` and ``total`` in queries."""
+        scores = self._ensure(version).score(queries, rewrites)
+        self.report("score")(done + len(queries), total)
+        return scores
+
+    def mine_negatives(self, version: int, queries: Sequence[Query], k: int) -> list[list[str]]:
+        """Ids of ``k`` hard wrong tools of each query, by retriever ``version``."""
+        return self._ensure(version).mine_negatives(queries, k)
+
+    def _ensure(self, version: int) -> ScorerModel:
+        if self._model is None:
+            self._model = self._make()
+        if version != self.version:
+            self._model.load(self.store.fetch("retriever", version), version)
+            self.version = version
+        return self._model
+
+
+class IndexBuilderHost(Host):
+    """Makes retrievers of encoders: version -1 from ``base_dir``, others from the encoder snapshot of the same version."""
+
+    def __init__(self, make: Callable[[], BuilderModel], base_dir: str, store_root: str, report: Report) -> None:
+        """``make`` makes the builder, which knows the catalog."""
+        super().__init__(store_root, report)
+        self._make, self._base_dir = make, Path(base_dir)
+        self._model: BuilderModel | None = None
+
+    def build(self, version: int) -> dict[str, Any]:
+        """Publish retriever ``version`` (nothing to do where it is published); return the build's metrics."""
+        started = time.monotonic()
+        if not self.store.has("retriever", version):
+            if self._model is None:
+                self._model = self._make()
+            model = self._model
+            encoder_dir = self._base_dir if version == BASE_VERSION else self.store.fetch("encoder", version)
+            metrics: dict[str, Any] = {}
+
+            def write(directory: Path) -> None:
+                metrics.update(model.build(encoder_dir, directory, self.report("index")))
+
+            self.store.publish("retriever", version, write, {"parents": {"encoder": version}, "metrics": metrics})
+        self.version = version
+        metrics = self.store.manifest("retriever", version)["metrics"]
+        return {**metrics, "index_s": time.monotonic() - started}
+
+
+def part_of(progress: Progress, size: int, done: int, total: int) -> Progress:
+    """The ``Progress`` of a batch of ``size`` that begins at ``done`` of ``total``, whatever unit the batch counts in."""
+
+    def scaled(batch_done: int, batch_total: int) -> None:
+        progress(done + (size * batch_done // batch_total if batch_total else 0), total)
+
+    return scaled
