@@ -40,7 +40,8 @@ class Parameter:
 class Tool:
     """One callable API operation.
 
-    ``title`` is how a person would write the name ("Amazon S3: Create Bucket"); ``description`` is plain text.
+    ``title`` is how a person would write the name ("Amazon S3: Create Bucket"); ``description`` is plain text, a paragraph a line.
+    ``ready_document`` is the text to embed where the source prescribes it (a published benchmark).
     """
 
     tool_id: str
@@ -50,10 +51,13 @@ class Tool:
     parameters: tuple[Parameter, ...] = ()
     namespace: str = ""
     source: str = ""
+    ready_document: str = ""
 
     @cached_property
     def document(self) -> str:
-        """The text that is embedded and indexed: title, description, parameters (names first, since they help most)."""
+        """The text that is embedded and indexed: title, the description's opening, parameter names as words."""
+        if self.ready_document:
+            return self.ready_document
         text = f"{self.title}. {self.description}".strip()
         if self.parameters:
             text += " Parameters: " + ", ".join(p.name for p in self.parameters) + "."
@@ -63,7 +67,7 @@ class Tool:
     def content_hash(self) -> str:
         """Hash of everything that a reader of the catalog sees: 16 hex digits."""
         parameters = [[p.name, p.type, p.required, p.description] for p in self.parameters]
-        content = [self.tool_id, self.name, self.title, self.description, parameters]
+        content = [self.tool_id, self.name, self.title, self.description, parameters, self.ready_document]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
