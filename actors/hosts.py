@@ -1,8 +1,8 @@
 """The long-lived owners of models: they take versions from the snapshot store and do one batch at a time. No ray here.
 
-Invariants: every call names the version it wants, and a host that has another one loaded (also: a host that was just restarted)
-fetches it first, so what a host answers never depends on what it was asked before. A host makes its model at the first call, so that
-``health`` answers while weights load. Hosts are called from one thread for work and another for ``health``.
+Invariants: every call names the version it wants, and a host that has another one loaded (also: one that was just restarted)
+fetches it first, so what a host answers never depends on what it was asked before. A host makes its model at the first call, so
+that ``health`` answers while weights load. Hosts are called from one thread for work and another for ``health``.
 """
 
 from __future__ import annotations
@@ -51,18 +51,17 @@ class ScorerModel(Protocol):
     def contexts(self, queries: Sequence[str], k: int) -> list[list[str]]:
         """Titles of the first ``k`` tools of each query."""
 
-    def score(self, queries: Sequence[Query], rewrites: Sequence[Sequence[Completion]]) -> list[list[Score]]:
+    def score(
+        self, queries: Sequence[Query], rewrites: Sequence[Sequence[Completion]], progress: Progress | None = None
+    ) -> list[list[Score]]:
         """One score for each rewrite."""
 
     def mine_negatives(self, queries: Sequence[Query], k: int) -> list[list[str]]:
         """Ids of hard wrong tools of each query."""
 
 
-class BuilderModel(Protocol):
-    """What a host needs of ``actors.index_builder.IndexBuilder``."""
-
-    def build(self, encoder_dir: Path, out_dir: Path, progress: Progress) -> dict[str, Any]:
-        """Write encoder and index into ``out_dir``."""
+Build = Callable[[Path, Path, Progress], dict[str, Any]]
+"""Writes the retriever of an encoder's directory into an empty directory; returns metrics."""
 
 
 class Host:
@@ -141,9 +140,7 @@ class ScorerHost(Host):
         self, version: int, queries: Sequence[Query], rewrites: Sequence[Sequence[Completion]], done: int, total: int
     ) -> list[list[Score]]:
         """One score for each rewrite, by retriever ``version``; ``done`` and ``total`` in queries."""
-        scores = self._ensure(version).score(queries, rewrites)
-        self.report("score")(done + len(queries), total)
-        return scores
+        return self._ensure(version).score(queries, rewrites, part_of(self.report("score"), len(queries), done, total))
 
     def mine_negatives(self, version: int, queries: Sequence[Query], k: int) -> list[list[str]]:
         """Ids of ``k`` hard wrong tools of each query, by retriever ``version``."""
@@ -161,24 +158,22 @@ class ScorerHost(Host):
 class IndexBuilderHost(Host):
     """Makes retrievers of encoders: version -1 from ``base_dir``, others from the encoder snapshot of the same version."""
 
-    def __init__(self, make: Callable[[], BuilderModel], base_dir: str, store_root: str, report: Report) -> None:
+    def __init__(self, make: Callable[[], Build], base_dir: str, store_root: str, report: Report) -> None:
         """``make`` makes the builder, which knows the catalog."""
         super().__init__(store_root, report)
         self._make, self._base_dir = make, Path(base_dir)
-        self._model: BuilderModel | None = None
+        self._build: Build | None = None
 
     def build(self, version: int) -> dict[str, Any]:
         """Publish retriever ``version`` (nothing to do where it is published); return the build's metrics."""
         started = time.monotonic()
         if not self.store.has("retriever", version):
-            if self._model is None:
-                self._model = self._make()
-            model = self._model
             encoder_dir = self._base_dir if version == BASE_VERSION else self.store.fetch("encoder", version)
+            build = self._build = self._build or self._make()
             metrics: dict[str, Any] = {}
 
             def write(directory: Path) -> None:
-                metrics.update(model.build(encoder_dir, directory, self.report("index")))
+                metrics.update(build(encoder_dir, directory, self.report("index")))
 
             self.store.publish("retriever", version, write, {"parents": {"encoder": version}, "metrics": metrics})
         self.version = version

@@ -10,7 +10,6 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +161,3 @@ def describe(name: str, stage: dict[str, float], now: float) -> str:
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d}"
-
-
-Report = Callable[[str], ProgressCall]
-"""From a stage's name to its ``Progress``."""
