@@ -1,0 +1,84 @@
+"""How query, rewrites and lexical match become one ranking (DESIGN, learning recipe 7), and the weight that is fitted on dev.
+
+Invariants: pure (numpy only); vectors are rows, float32; a query without rewrites has a zero mean rewrite vector and is ranked by
+itself whatever the weight.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.core.ranking import ndcg
+from actors.core.types import Query
+
+Vectors = NDArray[np.float32]
+DEV_K = 5
+WEIGHTS = tuple(round(0.05 * i, 2) for i in range(21))
+
+
+def fuse(query_vectors: Vectors, rewrite_vectors: Vectors, weight: float) -> Vectors:
+    """Unit rows of ``(1 - weight) * query + weight * rewrite``, both [n, d]; ``weight`` 1 is the rewrite alone.
+
+    A mean of several rewrites is given as it is: shorter than 1 where they disagree, so that disagreement weighs less by itself.
+    """
+    mixed = (1.0 - weight) * query_vectors + weight * rewrite_vectors
+    without = ~rewrite_vectors.any(axis=1)
+    mixed[without] = query_vectors[without]
+    lengths = np.linalg.norm(mixed, axis=1, keepdims=True)
+    unit: Vectors = (mixed / np.maximum(lengths, 1e-12)).astype(np.float32)
+    return unit
+
+
+def reciprocal_rank(rankings: Sequence[Sequence[str]], k: int) -> list[tuple[str, float]]:
+    """Rankings of one query as one: score = sum of 1 / (k + rank), rank from 1 (Cormack et al., SIGIR 2009); ties by first seen."""
+    scores: defaultdict[str, float] = defaultdict(float)
+    for ranking in rankings:
+        for rank, tool_id in enumerate(ranking, start=1):
+            scores[tool_id] += 1.0 / (k + rank)
+    return sorted(scores.items(), key=lambda item: -item[1])
+
+
+def fit_weight(
+    query_vectors: Vectors,
+    rewrite_vectors: Vectors,
+    tool_vectors: Vectors,
+    tool_ids: Sequence[str],
+    queries: Sequence[Query],
+    grid: Sequence[float] = WEIGHTS,
+) -> tuple[float, dict[float, float]]:
+    """The weight of the rewrite with the best dev figure, and the figure of every weight of the grid; 0 is always tried.
+
+    The figure is the mean of NDCG@5 on standard and on all other (vague) queries, equal halves; one half where only one kind is
+    there. Of equal weights the smallest wins. Rows of the vectors are those of ``queries``. Raises ValueError without queries.
+    """
+    if not queries:
+        raise ValueError("no dev queries to fit the fusion weight on")
+    sums: dict[float, dict[bool, list[float]]] = {w: {True: [], False: []} for w in sorted({0.0, *grid})}
+    for start in range(0, len(queries), 256):
+        part = slice(start, start + 256)
+        by_query = query_vectors[part] @ tool_vectors.T
+        by_rewrite = rewrite_vectors[part] @ tool_vectors.T
+        by_rewrite[~rewrite_vectors[part].any(axis=1)] = by_query[~rewrite_vectors[part].any(axis=1)]
+        for weight, halves in sums.items():
+            # The length of the fused vector is the same for all tools of a query, so it does not touch their order.
+            tops = top(((1.0 - weight) * by_query + weight * by_rewrite), DEV_K)
+            for query, row in zip(queries[part], tops, strict=True):
+                halves[query.kind == "standard"].append(ndcg([tool_ids[i] for i in row], query.gold, DEV_K))
+    figures = {w: float(np.mean([np.mean(h) for h in halves.values() if h])) for w, halves in sums.items()}
+    best = max(figures, key=lambda w: (round(figures[w], 9), -w))
+    return best, figures
+
+
+def top(scores: Vectors, k: int) -> NDArray[np.int64]:
+    """Columns of the ``k`` highest scores of each row, best first; [n, min(k, columns)]."""
+    k = min(k, scores.shape[1])
+    if k == 0:
+        return np.zeros((len(scores), 0), dtype=np.int64)
+    found = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+    order = np.argsort(-np.take_along_axis(scores, found, axis=1), axis=1, kind="stable")
+    ranked: NDArray[np.int64] = np.take_along_axis(found, order, axis=1)
+    return ranked

@@ -1,0 +1,365 @@
+"""Quality of a release, or of the frozen encoder, on a benchmark: ``python -m pipelines.evaluate``.
+
+Invariants: nothing is fitted here; the frozen encoder cuts texts at its own maximum, a release as it was trained; a benchmark with
+another catalog than the release's is embedded anew; results are written whole or not at all, after all work is done.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+from rich.table import Table
+
+from actors.core import ranking
+from actors.core.snapshots import SnapshotStore
+from actors.core.types import BASE_VERSION, Catalog, Completion, Corpus, InputError, Mode, Query, Split
+from actors.encoder import Encoder
+from actors.index import DenseIndex, LexicalIndex, Ranking, Retriever
+from actors.index_builder import embed_catalog
+from actors.interfaces import Progress
+from actors.models import native_precision, resolve_encoder, resolve_rewriter
+from actors.scorer import context_titles
+from configs.load import load as load_config
+from configs.schema import CatalogConfig, Config, RewriterConfig
+from pipelines import catalogs
+
+DEPTH = 100
+REWRITE_MODES = ("rewrite", "fused", "hybrid")
+FROZEN = "frozen"
+_UNCUT = 1_000_000
+_SHOWN = ("nDCG@5", "nDCG@10", "R@5", "R@10", "COMP@5", "COMP@10", "Success@10", "RR")
+
+PerQuery = dict[str, dict[str, float]]
+"""Query id -> metric -> value (0..1)."""
+Watch = Callable[[str], Progress]
+"""From what is being done to where its progress is told."""
+
+
+class RewriterModel(Protocol):
+    """What evaluation needs of ``actors.rewriter.Rewriter``."""
+
+    def rewrite(
+        self,
+        queries: Sequence[str],
+        contexts: Sequence[Sequence[str]],
+        samples: int,
+        temperature: float,
+        seed: int,
+        progress: Progress,
+    ) -> tuple[list[str], list[list[Completion]]]:
+        """Prompts, and ``samples`` completions for each."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """What is evaluated: versions with their settings. ``store`` is None for the frozen models."""
+
+    config: Config
+    store: SnapshotStore | None
+    rewriter: int
+    retriever: int
+    fusion_weight: float
+
+
+def evaluate_mode(
+    retriever: Retriever, queries: Sequence[Query], rewrites: list[list[str]] | None, mode: Mode, fusion_weight: float
+) -> PerQuery:
+    """Every metric of every query; ``rewrites`` are those of each query (None where the mode needs none), rankings 100 deep."""
+    rankings = retriever.rank([q.text for q in queries], rewrites, mode, fusion_weight, DEPTH)
+    return measure(queries, rankings)
+
+
+def measure(queries: Sequence[Query], rankings: Sequence[Ranking]) -> PerQuery:
+    """Every metric of every query from its ranking."""
+    run = {q.query_id: r for q, r in zip(queries, rankings, strict=True)}
+    return ranking.evaluate(run, {q.query_id: q.gold for q in queries})
+
+
+def serving_rewrites(
+    rewriter: RewriterModel,
+    queries: Sequence[str],
+    contexts: Sequence[Sequence[str]],
+    config: RewriterConfig,
+    seed: int,
+    progress: Progress,
+) -> list[list[str]]:
+    """The ``eval_samples`` rewrites of each query that serving would make: the first greedy, the others sampled."""
+    _, greedy = rewriter.rewrite(queries, contexts, 1, 0.0, seed, progress)
+    if config.eval_samples == 1:
+        return [[c.text for c in samples] for samples in greedy]
+    _, sampled = rewriter.rewrite(queries, contexts, config.eval_samples - 1, config.temperature, seed, progress)
+    return [[c.text for c in (*first, *others)] for first, others in zip(greedy, sampled, strict=True)]
+
+
+def open_release(text: str) -> Release:
+    """``frozen`` or ``RUN_DIR[@version]``; a version is one number for rewriter and retriever, without it ``release.json`` decides.
+
+    Raises InputError for a folder that is no run directory, one that has no release yet, or an unknown version.
+    """
+    if text == FROZEN:
+        config = Config()
+        uncut = config.encoder.model_copy(update={"query_tokens": _UNCUT, "document_tokens": _UNCUT})
+        config = config.model_copy(update={"encoder": uncut})
+        return Release(config, None, BASE_VERSION, BASE_VERSION, config.retrieval.fusion_weight)
+    folder, at, version = text.rpartition("@") if re.search(r"@-?\d+$", text) else (text, "", "")
+    run_dir = Path(folder)
+    if not (run_dir / "config.yaml").is_file():
+        raise InputError(f"--release {text}: {run_dir} is not a run directory (no config.yaml); give one, or frozen")
+    config = load_config(str(run_dir / "config.yaml"), [])
+    store = SnapshotStore(snapshot_root(config, run_dir))
+    path = run_dir / "release.json"
+    record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if at:
+        record |= {"rewriter": int(version), "retriever": int(version)}
+    elif not record:
+        raise InputError(f"--release {text}: no release.json, so nothing was released yet; name a version, as in {folder}@0")
+    weight = float(record.get("fusion_weight", config.retrieval.fusion_weight))
+    return Release(config, store, int(record["rewriter"]), int(record["retriever"]), weight)
+
+
+def snapshot_root(config: Config, run_dir: Path) -> str:
+    """Where the run's snapshots are: ``storage_path`` if set, else ``run_dir``; below it ``snapshots``."""
+    return f"{(config.storage_path or str(run_dir)).rstrip('/')}/snapshots"
+
+
+def load_benchmark(benchmark: str, services: str | None, release: Release) -> Corpus:
+    """All tools and queries of ``beir:DIR`` or ``aws`` (``services`` if given, else the run's, else all)."""
+    if benchmark != "aws" and services is not None:
+        raise InputError(f"--services {services}: only the benchmark aws has services; leave the option out")
+    chosen: Any = services if services in ("demo", "all") else services.split(",") if services else None
+    if chosen is None:
+        own = release.config.catalog
+        chosen = own.services if own.source == "aws" else "all"
+    return catalogs.load(CatalogConfig(source=benchmark, services=chosen), release.config.seed)
+
+
+def select(corpus: Corpus, split: Split, benchmark: str) -> list[Query]:
+    """The queries of one split. Raises InputError that names the splits there are."""
+    queries = corpus.select(split)
+    if not queries:
+        present = ", ".join(s for s in ("train", "dev", "test") if any(q.split == s for q in corpus.queries))
+        raise InputError(f"--split {split}: {benchmark} has no such queries; it has {present or 'none at all'}")
+    return queries
+
+
+def load_retriever(release: Release, catalog: Catalog, document_tokens: int | None, watch: Watch) -> Retriever:
+    """The release's retriever over ``catalog``; ``document_tokens`` overrides where documents are cut."""
+    config = release.config
+    if document_tokens is not None:
+        config = config.model_copy(update={"encoder": config.encoder.model_copy(update={"document_tokens": document_tokens})})
+    precision = native_precision(config.precision)
+    progress = watch(f"Embedding {len(catalog.tools)} tools")
+    if release.store is not None:
+        directory = release.store.fetch("retriever", release.retriever)
+        return Retriever.load(
+            directory, config, catalog, version=release.retriever, precision=precision, threads=None, progress=progress
+        )
+    encoder = Encoder(resolve_encoder(config.encoder.model), config.encoder, precision, None)
+    vectors, _ = embed_catalog(encoder, catalog, progress)
+    dense = DenseIndex.build([t.tool_id for t in catalog.tools], vectors, config.encoder.index)
+    return Retriever(BASE_VERSION, encoder, dense, catalog, config.retrieval.rrf_k)
+
+
+def make_rewrites(release: Release, retriever: Retriever, catalog: Catalog, texts: Sequence[str], watch: Watch) -> list[list[str]]:
+    """The rewrites that the release's rewriter makes of the queries, context from its own retriever."""
+    from actors.rewriter import Rewriter
+
+    config = release.config
+    contexts = context_titles(retriever, catalog, texts, config.rewriter.context_tools)
+    rewriter = Rewriter(config.rewriter, native_precision(config.precision), os.cpu_count() or 1)
+    try:
+        if release.store is None or release.rewriter == BASE_VERSION:
+            rewriter.load_base(resolve_rewriter(config.rewriter.model))
+        else:
+            rewriter.load_base(release.store.fetch("rewriter", 0))
+            if release.rewriter > 0:
+                rewriter.load_adapter(release.rewriter, release.store.fetch("rewriter", release.rewriter))
+        return serving_rewrites(rewriter, texts, contexts, config.rewriter, config.seed, watch(f"Rewriting {len(texts)} queries"))
+    finally:
+        rewriter.close()
+
+
+def summary(queries: Sequence[Query], per_query: PerQuery) -> dict[str, Any]:
+    """Means of the metrics: ``overall``; ``by_tier`` and ``by_group`` with the number of queries, {} where no query has one."""
+    tiers = list(dict.fromkeys(q.tier for q in queries))
+    groups = list(dict.fromkeys(q.group for q in queries if q.group))
+    return {
+        "overall": ranking.mean(per_query),
+        "by_tier": {} if tiers == ["standard"] else {t: _slice([q for q in queries if q.tier == t], per_query) for t in tiers},
+        "by_group": {g: _slice([q for q in queries if q.group == g], per_query) for g in groups},
+    }
+
+
+def _slice(queries: Sequence[Query], per_query: PerQuery) -> dict[str, float]:
+    return {"queries": len(queries), **ranking.mean(per_query, [q.query_id for q in queries])}
+
+
+def per_query_table(
+    queries: Sequence[Query], per_query: PerQuery, rankings: Sequence[Ranking], rewrites: Sequence[Sequence[str]] | None
+) -> pa.Table:
+    """One row a query: its slice, its metrics, its rewrites and the first ten tools."""
+    rows = [
+        {
+            "query_id": q.query_id,
+            "query": q.text,
+            "tier": q.tier,
+            "group": q.group,
+            "novelty": q.novelty,
+            **per_query[q.query_id],
+            "gold": list(q.gold),
+            "rewrites": list(rewrites[i]) if rewrites else [],
+            "top": [tool_id for tool_id, _ in rankings[i][:10]],
+        }
+        for i, q in enumerate(queries)
+    ]
+    words = [(name, pa.string()) for name in ("query_id", "query", "tier", "group", "novelty")]
+    lists = [(name, pa.list_(pa.string())) for name in ("gold", "rewrites", "top")]
+    return pa.Table.from_pylist(rows, pa.schema([*words, *((m, pa.float64()) for m in ranking.METRICS), *lists]))
+
+
+def run(
+    benchmark: str,
+    split: Split,
+    release_name: str,
+    mode: Mode,
+    *,
+    services: str | None = None,
+    document_tokens: int | None = None,
+    watch: Watch,
+) -> tuple[dict[str, Any], pa.Table]:
+    """Evaluate; return the record of the JSON file and the per-query table. Raises InputError for wrong input."""
+    start = time.perf_counter()
+    release = open_release(release_name)
+    corpus = load_benchmark(benchmark, services, release)
+    queries = select(corpus, split, benchmark)
+    texts = [q.text for q in queries]
+    rewrites = None
+    if mode == "bm25":
+        tools = corpus.catalog.tools
+        rankings = LexicalIndex([t.tool_id for t in tools], [t.document for t in tools]).search(texts, DEPTH)
+    else:
+        retriever = load_retriever(release, corpus.catalog, document_tokens, watch)
+        retriever.vectors(texts, watch(f"Embedding {len(texts)} queries"))
+        if mode in REWRITE_MODES:
+            rewrites = make_rewrites(release, retriever, corpus.catalog, texts, watch)
+        rankings = retriever.rank(texts, rewrites, mode, release.fusion_weight, DEPTH)
+    per_query = measure(queries, rankings)
+    record = {
+        "benchmark": benchmark,
+        "split": split,
+        "release": release_name,
+        "mode": mode,
+        "queries": len(queries),
+        "tools": len(corpus.catalog.tools),
+        **summary(queries, per_query),
+        "seconds": round(time.perf_counter() - start, 2),
+    }
+    return record, per_query_table(queries, per_query, rankings, rewrites)
+
+
+def show(record: dict[str, Any]) -> Table:
+    """The record as a table for the terminal, in percent."""
+    title = "{benchmark}, {split}, {release}, {mode}: {queries} queries, {tools} tools, {seconds} s".format(**record)
+    drawn = Table(title=title, title_justify="left")
+    drawn.add_column("%")
+    for metric in _SHOWN:
+        drawn.add_column(metric, justify="right")
+    lines = {"overall": record["overall"], **record["by_tier"], **record["by_group"]}
+    for name, values in lines.items():
+        drawn.add_row(name, *(f"{100 * values[m]:.1f}" for m in _SHOWN))
+    return drawn
+
+
+@contextmanager
+def _progress_bars() -> Iterator[Watch]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bars = RichProgress(*columns, console=Console(stderr=True), transient=True)
+
+    def watch(description: str) -> Progress:
+        task = bars.add_task(description, total=None, visible=False)
+
+        def progress(done: int, total: int) -> None:
+            # Started at the first step: an error before it stays one line.
+            if not bars.live.is_started:
+                bars.start()
+            bars.update(task, completed=done, total=total, visible=done < total)
+
+        return progress
+
+    try:
+        yield watch
+    finally:
+        if bars.live.is_started:
+            bars.stop()
+
+
+def _write_json(record: dict[str, Any], path: Path) -> None:
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def _write(path: Path, write: Callable[[Path], None]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    write(temporary)
+    temporary.replace(path)
+
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command()
+def evaluate(
+    benchmark: Annotated[str, typer.Option(help="beir:DIR or aws.")],
+    release: Annotated[str, typer.Option(help="RUN_DIR[@version], or frozen.")] = FROZEN,
+    split: Annotated[Literal["train", "dev", "test"], typer.Option(help="Which queries.")] = "test",
+    mode: Annotated[Literal["bm25", "raw", "rewrite", "fused", "hybrid"], typer.Option(help="How to rank.")] = "raw",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    per_query: Annotated[Path | None, typer.Option(help="Per-query Parquet; by default beside the JSON file.")] = None,
+    services: Annotated[str | None, typer.Option(help="aws: demo, all or names parted by commas; default the run's.")] = None,
+    document_tokens: Annotated[int | None, typer.Option(min=1, help="Cut documents here; default as trained.")] = None,
+) -> None:
+    """Evaluate a release on a benchmark: a table here, figures to JSON, queries to Parquet."""
+    for path in (json_file, per_query):
+        if path is not None and path.is_dir():
+            raise InputError(f"{path}: is a folder; give the name of a file")
+    with _progress_bars() as watch:
+        record, table = run(benchmark, split, release, mode, services=services, document_tokens=document_tokens, watch=watch)
+    parquet = per_query or (json_file.with_suffix(".parquet") if json_file else None)
+    if parquet is not None:
+        _write(parquet, lambda path: pq.write_table(table, path))
+    if json_file is not None:
+        _write(json_file, lambda path: _write_json(record, path))
+    Console().print(show(record))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; the exit code is 2, with one line on stderr, for whatever the user got wrong."""
+    try:
+        typer.main.get_command(app).main(args=arguments, prog_name="pipelines.evaluate", standalone_mode=False)
+    except typer.exceptions.TyperException as error:
+        message = str(getattr(error, "format_message", error.__str__)())
+        print(f"evaluate: {' '.join(message.split())} See --help.", file=sys.stderr)
+        return 2
+    except InputError as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
