@@ -1,0 +1,219 @@
+"""``report.html`` of a run, built from the files of its run directory alone.
+
+Invariants: the page opens offline (figures inlined, nothing fetched, no script); it is written whole or not at all; a run that is
+not finished still gives a page, which says what is missing. Nothing is computed here that ``results.json`` does not hold: the
+page shows, it does not judge anew.
+
+    python -m pipelines.report RUN_DIR
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from actors.core.types import InputError
+from pipelines import report_figures as figures
+from pipelines.compare import COHYDE, LABELS, Grid, Row, component, grids, last_round, verdict
+
+
+@dataclass
+class Run:
+    """What a run directory holds, as far as it is there; ``missing`` says in words what is not."""
+
+    name: str
+    config_text: str = ""
+    config: dict[str, Any] = field(default_factory=dict)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+
+def read(run_dir: Path) -> Run:
+    """The files of a run directory. Raises InputError where there is no such directory or it is not a run's."""
+    if not (run_dir / "config.yaml").is_file() and not (run_dir / "metrics.jsonl").is_file():
+        raise InputError(f"run directory {run_dir}: holds neither config.yaml nor metrics.jsonl; name the run_dir of a run")
+    run = Run(run_dir.resolve().name)
+    if (run_dir / "config.yaml").is_file():
+        run.config_text = (run_dir / "config.yaml").read_text()
+        run.config = yaml.safe_load(run.config_text) or {}
+    else:
+        run.missing.append("config.yaml (the settings)")
+    run.events = _events(run_dir / "metrics.jsonl", run.missing)
+    run.rows = _records(run_dir / "results.json", "the comparison on test queries, written when the last round ends", run.missing)
+    run.samples = _records(run_dir / "samples.json", "sample queries", run.missing)
+    return run
+
+
+def write(run_dir: Path) -> Path:
+    """Write ``report.html`` into the run directory and return its path. Raises InputError as ``read`` does."""
+    path = run_dir / "report.html"
+    page = render(read(run_dir))
+    draft = path.with_suffix(".html.tmp")
+    draft.write_text(page, encoding="utf-8")
+    os.replace(draft, path)
+    return path
+
+
+def render(run: Run) -> str:
+    """The page."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    stages = figures.stages(run.events)
+    return environment.get_template("report_template.html").render(
+        run=run,
+        facts=_facts(run, stages),
+        verdicts=_verdicts(run.rows),
+        grids=[_grid_view(grid) for grid in grids(run.rows)],
+        quality=figures.quality_figures(run.events, run.rows),
+        losses=figures.loss_figures(run.events, stages),
+        rewards=figures.reward_figures(stages),
+        lag=figures.lag(stages),
+        times=figures.time_figures(run.events, stages),
+        memory=figures.memory_figures(run.events),
+        stage_table=_stage_table(stages),
+        samples=[_sample(sample) for sample in run.samples],
+        written=time.strftime("%Y-%m-%d %H:%M"),
+    )
+
+
+def _events(path: Path, missing: list[str]) -> list[dict[str, Any]]:
+    if not path.is_file():
+        missing.append("metrics.jsonl (everything measured on the way)")
+        return []
+    events, broken = [], 0
+    for line in path.read_text().splitlines():
+        try:
+            events.append(json.loads(line))
+        except json.JSONDecodeError:
+            broken += 1
+    if broken:
+        missing.append(f"{broken} line(s) of metrics.jsonl, cut off where the run was stopped")
+    return events
+
+
+def _records(path: Path, what: str, missing: list[str]) -> list[Any]:
+    if not path.is_file():
+        missing.append(f"{path.name} ({what})")
+        return []
+    try:
+        return list(json.loads(path.read_text()))
+    except json.JSONDecodeError:
+        missing.append(f"{path.name} ({what}): the file is cut off")
+        return []
+
+
+def _facts(run: Run, stages: figures.StageRuns) -> list[tuple[str, str]]:
+    """What was run, as (name, value)."""
+    config = run.config
+    facts = []
+    if config:
+        loop, rounds = config["loop"], "rounds" if config["loop"]["mode"] == "rounds" else "units"
+        done = len(stages.get((COHYDE, "train_rewriter"), {}))
+        facts.append(("Catalog", f"{config['catalog']['source']}, services: {_listed(config['catalog']['services'])}"))
+        facts.append(("Encoder", config["encoder"]["model"]))
+        facts.append(("Rewriter", config["rewriter"]["model"]))
+        facts.append(("Loop", f"{done} of {loop['units']} {rounds}"))
+    counts = {r["slice"]: r["n"] for r in run.rows if r["tools"] == "all" and r["slice"] != "vague"}
+    if counts:
+        facts.append(("Test queries", ", ".join(f"{name} {count}" for name, count in counts.items())))
+    if run.events:
+        facts.append(("Time", f"{figures.elapsed_minutes(run.events)[-1]:.0f} min"))
+    memory = [e["gb"] for e in run.events if e["event"] == "memory"]
+    if memory:
+        facts.append(("Peak memory", f"{max(memory):.1f} GB"))
+    return facts
+
+
+def _listed(services: str | list[str]) -> str:
+    return services if isinstance(services, str) else f"{len(services)} named"
+
+
+def _verdicts(rows: Sequence[Row]) -> list[dict[str, str]]:
+    """CoHyDE's last round, fused, against the strongest single component: in words, for standard and vague."""
+    newest = last_round(rows)
+    said = []
+    for row in rows:
+        at = (row["arm"], row["round"], row["mode"], row["tools"], row["metric"]) == (COHYDE, newest, "fused", "all", "nDCG@5")
+        difference, p_value = row["difference"], row["p_value"]
+        if at and row["slice"] in ("standard", "vague") and difference is not None and p_value is not None:
+            said.append(
+                {
+                    "slice": row["slice"],
+                    "n": str(row["n"]),
+                    "value": f"{100 * row['value']:.1f}",
+                    "rival": component(row["against"]),
+                    "rival_value": f"{100 * (row['value'] - difference):.1f}",
+                    "difference": f"{100 * difference:+.1f}",
+                    "p": f"= {p_value:.3f}" if p_value >= 0.001 else "< 0.001",
+                    "verdict": verdict(difference, p_value),
+                    "round": str(newest),
+                }
+            )
+    return said
+
+
+def _grid_view(grid: Grid) -> dict[str, Any]:
+    """A grid with its head in two rows: groups with their widths, and names with a mark where a group starts."""
+    groups = [group for group, _ in grid.columns]
+    widths = [(group, groups.count(group)) for group in dict.fromkeys(groups)]
+    starts = [index == 0 or groups[index - 1] != group for index, group in enumerate(groups)]
+    heads = [(name, start) for (_, name), start in zip(grid.columns, starts, strict=True)]
+    lines = [(label, list(zip(cells, starts, strict=True))) for label, cells in grid.lines]
+    return {"title": grid.title, "note": grid.note, "groups": widths, "heads": heads, "lines": lines}
+
+
+def _stage_table(stages: figures.StageRuns) -> list[dict[str, Any]]:
+    """Every stage run with its own scalar figures."""
+    common = {"time", "event", "arm", "stage", "unit", "worked_s", "waited_s", "lag"}
+    table = []
+    for (arm, stage), units in stages.items():
+        for unit, event in units.items():
+            own = {k: v for k, v in event.items() if k not in common and isinstance(v, int | float) and not isinstance(v, bool)}
+            shown = ", ".join(f"{k.replace('_', ' ')} {v:,.4g}" for k, v in own.items())
+            place = {"arm": LABELS.get(arm, arm), "stage": figures.stage_label(stage), "unit": unit, "lag": event.get("lag", "-")}
+            times = {"worked": f"{event['worked_s']:.1f}", "waited": f"{event['waited_s']:.1f}"}
+            table.append(place | times | {"figures": shown})
+    return table
+
+
+def _sample(sample: Mapping[str, Any]) -> dict[str, Any]:
+    """A sample query with all it retrieved, by who retrieved it, each with the rank of its first gold tool."""
+    steps = [("frozen encoder", "", {"raw": sample["frozen"]}), ("encoder alone", "", {"raw": sample["baseline"]})]
+    for entry in sample["rounds"]:
+        found = {mode: entry[mode] for mode in ("raw", "fused") if entry.get(mode)}
+        steps.append((f"round {entry['round']}", entry["rewrite"], found))
+    lines = []
+    for name, rewrite, found in steps:
+        last = list(found.values())[-1] if found else []
+        rank = next((i for i, tool in enumerate(last, start=1) if tool["gold"]), None)
+        lines.append({"name": name, "rewrite": rewrite, "found": found, "rank": rank})
+    return {**sample, "lines": lines}
+
+
+def main(run_dir: Annotated[Path, typer.Argument(help="The run directory.")]) -> None:
+    """Write report.html of a run."""
+    try:
+        typer.echo(f"report: {write(run_dir)}")
+    except InputError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
+
+
+if __name__ == "__main__":
+    typer.run(main)
