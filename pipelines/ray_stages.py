@@ -1,0 +1,263 @@
+"""The ``Stages`` of the loop over actor handles: Ray Data between the stages, feeds and snapshots towards the learners.
+
+Invariants: a stage whose output is published does nothing; what is published was made by exactly the versions the loop asked for;
+a stage that has to wait for a learner fails as soon as the learner does, with the learner's own traceback; whatever blocks runs in
+a daemon thread, so that a cancelled stage never holds up the end of the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from actors import remote
+from actors.core.snapshots import SnapshotStore
+from actors.core.types import BASE_VERSION, Corpus, Query, Unit
+from configs.schema import Config
+from pipelines import datasets, stages
+from pipelines.units import Arm
+
+QUERIES_PER_BLOCK = 128
+"""Queries that an actor is given at once: enough to fill the engine, few enough that a restarted actor repeats little."""
+WAIT_S = 5.0
+"""A stage that waits for a learner offers its job again this often: a restarted feed has forgotten it."""
+CONTROL_TIMEOUT_S = 60.0
+"""Deadline of calls that do no work; an actor that restarts meanwhile answers after some seconds."""
+ENCODER_STATES_KEPT = 2
+
+Result = TypeVar("Result")
+
+
+class LearnerEnded(RuntimeError):
+    """A learner's training function returned before the loop was done with it."""
+
+
+@dataclass
+class Learner:
+    """One long-lived training function and the feed it takes its jobs from.
+
+    ``fit`` blocks until a stop job, and raises what training raised.
+    """
+
+    name: str
+    feed: Any
+    fit: Callable[[], Any]
+    future: asyncio.Future[Any] | None = field(default=None, init=False)
+
+    def start(self) -> None:
+        """Start ``fit`` in a thread of its own; call inside the loop's event loop."""
+        self.future = in_thread(self.fit, f"{self.name}-fit")
+
+    async def stop(self, timeout_s: float) -> None:
+        """Send the stop job and wait for the end of ``fit`` for ``timeout_s`` at most."""
+        await remote.ask(self.feed.stop.remote(), timeout_s, f"the {self.name} feed")
+        if self.future is not None:
+            await asyncio.wait([self.future], timeout=timeout_s)
+
+    async def or_its_failure(self, awaited: asyncio.Future[Result]) -> Result:
+        """The result of ``awaited``, unless the learner ends before. Raises what ``fit`` raised, or ``LearnerEnded``."""
+        if self.future is None:
+            raise LearnerEnded(f"the {self.name} learner was not started")
+        try:
+            await asyncio.wait([awaited, self.future], return_when=asyncio.FIRST_COMPLETED)
+            if not awaited.done():
+                self.future.result()
+                raise LearnerEnded(f"the {self.name} learner ended before it was told to")
+            return awaited.result()
+        finally:
+            awaited.cancel()
+
+
+@dataclass(frozen=True)
+class Handles:
+    """Handles of the actors of one arm; what an arm does not use is None."""
+
+    monitor: Any
+    registry: Any
+    scorer: Any
+    index_builder: Any
+    rewriter: Any
+    encoder: Learner | None
+    rewriter_learner: Learner | None
+
+
+class RayStages:
+    """``Stages`` for one arm, with its own store of snapshots and root of datasets."""
+
+    def __init__(self, config: Config, arm: Arm, corpus: Corpus, handles: Handles, store_root: str, data_root: str) -> None:
+        """``store_root`` and ``data_root`` are local paths or URIs that every node reaches."""
+        self.config, self.arm, self.handles, self.data_root = config, arm, handles, data_root
+        self.store = SnapshotStore(store_root)
+        self.queries: Mapping[str, Query] = {query.query_id: query for query in corpus.queries}
+        datasets.configure()
+
+    async def latest(self) -> tuple[int, int]:
+        """Newest published versions; the arm's fixed one for a retriever that is not trained."""
+        rewriter = await self._ask(self.handles.registry.latest.remote("rewriter"), "the registry")
+        retriever = self.arm.fixed_retriever
+        if self.arm.train_encoder:
+            newest = await self._ask(self.handles.registry.latest.remote("retriever"), "the registry")
+            retriever = BASE_VERSION if newest is None else newest
+        return (BASE_VERSION if rewriter is None else rewriter), retriever
+
+    async def progress(self) -> int:
+        """The monitor's count of moves."""
+        snapshot = await self._ask(self.handles.monitor.snapshot.remote(), "the monitor")
+        return int(snapshot["moves"])
+
+    async def generate(self, unit: Unit, rewriter_version: int) -> dict[str, Any]:
+        """Publish rewrites(u): the unit's queries through the rewriter, with contexts from the newest retriever."""
+        contexts = (await self.latest())[1] if self.config.rewriter.context_tools else None
+        return await in_thread(lambda: self._generate(unit, rewriter_version, contexts), "generate")
+
+    async def score(self, unit: Unit, retriever_version: int) -> dict[str, Any]:
+        """Publish scored(u) and pairs(u)."""
+        return await in_thread(lambda: self._score(unit, retriever_version), "score")
+
+    async def train_encoder(self, unit: Unit) -> dict[str, Any]:
+        """Have the learner make encoder u + 1, then the index builder retriever u + 1."""
+        version = unit.index + 1
+        metrics: dict[str, Any] = {}
+        if not self.store.has("encoder", version):
+            negatives = await in_thread(lambda: self._negatives(unit), "negatives")
+            job = self._job(unit) | {"negatives": negatives, "data_root": self.data_root if self.arm.train_rewriter else None}
+            metrics = await self._learn(self.handles.encoder, "encoder", job)
+        build = self.handles.index_builder.build.remote(version)
+        built: dict[str, Any] = await remote.ask(
+            build, self.config.loop.stage_timeout_s, f"the index builder, which builds retriever {version}"
+        )
+        if self.store.has("encoder", 0):
+            self.store.pin("encoder", 0, "warm-start")
+        self.store.collect("encoder", keep=ENCODER_STATES_KEPT)
+        return metrics | built
+
+    async def train_rewriter(self, unit: Unit) -> dict[str, Any]:
+        """Have the learner make rewriter u + 1 from pairs(u)."""
+        return await self._learn(self.handles.rewriter_learner, "rewriter", self._job(unit) | {"data_root": self.data_root})
+
+    def _generate(self, unit: Unit, version: int, context_version: int | None) -> dict[str, Any]:
+        if not datasets.exists("rewrites", unit.index, self.data_root):
+            blocks = stages.query_blocks(unit, self.queries, QUERIES_PER_BLOCK)
+            rewriter, scorer, total = self.handles.rewriter, self.handles.scorer, len(unit.query_ids)
+            settings, limit = self.config.rewriter, self.config.loop.stage_timeout_s
+
+            def rewrite(block: pa.Table) -> pa.Table:
+                texts, done = block["query"].to_pylist(), block["position"][0].as_py()
+                contexts: list[list[str]] = [[] for _ in texts]
+                if context_version is not None:
+                    asked = scorer.contexts.remote(context_version, texts, settings.context_tools)
+                    contexts = remote.ask_now(asked, limit, "the scorer, which gives prompts their context")
+                asked = rewriter.rewrite.remote(
+                    version,
+                    texts,
+                    contexts,
+                    settings.samples_per_query,
+                    settings.temperature,
+                    unit.seed + done,
+                    done=done,
+                    total=total,
+                )
+                prompts, completions = remote.ask_now(asked, limit, f"the rewriter, which generates for unit {unit.index}")
+                return stages.rewrite_rows(unit, block, prompts, completions, version, context_version)
+
+            datasets.write("rewrites", unit.index, datasets.map_blocks(blocks, rewrite), self.data_root)
+        return stages.rewrite_metrics(datasets.read("rewrites", unit.index, self.data_root))
+
+    def _score(self, unit: Unit, version: int) -> dict[str, Any]:
+        if not datasets.exists("scored", unit.index, self.data_root):
+            rewrites = datasets.read("rewrites", unit.index, self.data_root)
+            position = {query_id: i for i, query_id in enumerate(unit.query_ids)}
+            scorer, queries, limit = self.handles.scorer, self.queries, self.config.loop.stage_timeout_s
+            asked_queries = {q: queries[q] for q in unit.query_ids}
+
+            def judge(block: pa.Table) -> pa.Table:
+                rewritten = stages.completions_by_query(block)
+                done = position[next(iter(rewritten))]
+                wanted = [asked_queries[q] for q in rewritten]
+                asked = scorer.score.remote(version, wanted, list(rewritten.values()), done, len(position))
+                scores = remote.ask_now(asked, limit, f"the scorer, which scores unit {unit.index}")
+                return stages.score_rows(block, scores, version)
+
+            blocks = stages.whole_query_blocks(rewrites, QUERIES_PER_BLOCK)
+            datasets.write("scored", unit.index, datasets.map_blocks(blocks, judge), self.data_root)
+        scored = datasets.read("scored", unit.index, self.data_root)
+        if not datasets.exists("pairs", unit.index, self.data_root):
+            # DPO's reference is the adapter switched off: the warm start.
+            datasets.write("pairs", unit.index, stages.pair_rows(scored, self.config.rewriter, 0), self.data_root)
+        return stages.score_metrics(scored, datasets.read("pairs", unit.index, self.data_root))
+
+    def _negatives(self, unit: Unit) -> dict[str, list[str]]:
+        """Hard negatives of the unit's queries, from the retriever before the unit's."""
+        count = self.config.encoder.mined_negatives
+        if not count:
+            return {}
+        wanted = [self.queries[q] for q in unit.query_ids]
+        asked = self.handles.scorer.mine_negatives.remote(unit.index, wanted, count)
+        mined = remote.ask_now(asked, self.config.loop.stage_timeout_s, "the scorer, which mines negatives")
+        return dict(zip(unit.query_ids, mined, strict=True))
+
+    def _job(self, unit: Unit) -> dict[str, Any]:
+        return {"version": unit.index + 1, "unit": unit.index, "seed": unit.seed, "query_ids": list(unit.query_ids)}
+
+    async def _learn(self, learner: Learner | None, kind: str, job: dict[str, Any]) -> dict[str, Any]:
+        """Offer the job until its version is published; fail as soon as the learner does."""
+        if learner is None:
+            raise LearnerEnded(f"arm {self.arm.name} has no {kind} learner")
+        version, deadline = job["version"], time.monotonic() + self.config.loop.stage_timeout_s
+        while not self.store.has(kind, version):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the {kind} learner did not publish version {version} in {self.config.loop.stage_timeout_s} s")
+            await self._ask(learner.feed.put.remote(job), f"the {kind} feed")
+            waiting = asyncio.ensure_future(self._published(kind, version))
+            await learner.or_its_failure(waiting)
+        metrics: dict[str, Any] = self.store.manifest(kind, version).get("metrics", {})
+        return metrics
+
+    async def _published(self, kind: str, version: int) -> bool:
+        """Whether the version is published within ``WAIT_S``."""
+        try:
+            await self._ask(self.handles.registry.wait_for.remote(kind, version, WAIT_S), "the registry")
+        except TimeoutError:
+            return False
+        return True
+
+    async def _ask(self, reference: Any, whom: str) -> Any:
+        return await remote.ask(reference, CONTROL_TIMEOUT_S, whom)
+
+
+def in_thread(call: Callable[[], Result], name: str) -> asyncio.Future[Result]:
+    """Run ``call`` in a daemon thread; the future gives its result or exception to the running event loop.
+
+    Not ``asyncio.to_thread``: at its end ``asyncio.run`` waits for those threads, however long they block.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Result] = loop.create_future()
+
+    def settle(result: Result | None, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type]
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = call()
+        except (Exception, SystemExit) as raised:
+            # Ray ends a thread that talks to a cluster going down by SystemExit, which no future may carry.
+            error = raised if isinstance(raised, Exception) else RuntimeError(f"{name} was ended: {raised!r}")
+        with contextlib.suppress(RuntimeError):
+            # Raised where the event loop is closed: nobody waits any more.
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return future
