@@ -1,0 +1,74 @@
+"""Fusing vectors and rankings; fitting the weight."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from actors.core import fusion
+from actors.core.types import Query, QueryKind
+
+
+def _rows(*rows: list[float]) -> fusion.Vectors:
+    return np.array(rows, dtype=np.float32)
+
+
+def test_fuse_weighs_and_normalises() -> None:
+    fused = fusion.fuse(_rows([1, 0]), _rows([0, 1]), 0.25)
+    assert fused[0] == pytest.approx(np.array([0.75, 0.25]) / np.hypot(0.75, 0.25))
+    assert fusion.fuse(_rows([1, 0]), _rows([0, 0.5]), 1.0)[0] == pytest.approx([0, 1])
+    assert fused.dtype == np.float32
+
+
+def test_fuse_without_rewrite_is_the_query_whatever_the_weight() -> None:
+    assert fusion.fuse(_rows([0.6, 0.8]), _rows([0, 0]), 1.0)[0] == pytest.approx([0.6, 0.8])
+
+
+def test_reciprocal_rank_by_hand() -> None:
+    joined = dict(fusion.reciprocal_rank([["a", "b"], ["b", "c"]], k=60))
+    assert list(joined) == ["b", "a", "c"]
+    assert joined["b"] == pytest.approx(1 / 62 + 1 / 61)
+    assert joined["a"] == pytest.approx(1 / 61)
+    assert joined["c"] == pytest.approx(1 / 62)
+
+
+def test_top_is_sorted_and_bounded() -> None:
+    assert fusion.top(_rows([0.1, 0.9, 0.5]), 2).tolist() == [[1, 2]]
+    assert fusion.top(_rows([0.1, 0.9]), 5).tolist() == [[1, 0]]
+
+
+def _query(query_id: str, kind: QueryKind, gold: str) -> Query:
+    return Query(query_id, query_id, kind, "dev", {gold: 1})
+
+
+TOOLS = _rows([1, 0], [0, 1])
+IDS = ["right", "other"]
+
+
+def test_fit_weight_takes_the_weight_that_helps() -> None:
+    # Query points at the wrong tool, rewrite at the right one: right from a weight above 0.5 on.
+    weight, figures = fusion.fit_weight(_rows([0, 1]), _rows([1, 0]), TOOLS, IDS, [_query("q", "vague", "right")], [0.4, 0.6, 0.8])
+    assert weight == 0.6
+    assert figures == pytest.approx({0.0: 0.6309, 0.4: 0.6309, 0.6: 1.0, 0.8: 1.0}, abs=1e-4)
+
+
+def test_fit_weight_is_zero_where_rewrites_hurt_or_are_missing() -> None:
+    query = [_query("q", "standard", "right")]
+    assert fusion.fit_weight(_rows([1, 0]), _rows([0, 1]), TOOLS, IDS, query, [0.6])[0] == 0.0
+    assert fusion.fit_weight(_rows([1, 0]), _rows([0, 0]), TOOLS, IDS, query, [0.6, 1.0])[0] == 0.0
+
+
+def test_fit_weight_gives_standard_and_vague_equal_halves() -> None:
+    # At 0.6 one of two standard queries loses as much as the only vague one wins: even by queries, a gain by halves.
+    queries = [_query("s1", "standard", "right"), _query("s2", "standard", "other"), _query("v", "vague", "right")]
+    by_query = _rows([1, 0], [0, 1], [0, 1])
+    by_rewrite = _rows([0, 1], [0, 1], [1, 0])
+    weight, figures = fusion.fit_weight(by_query, by_rewrite, TOOLS, IDS, queries, [0.6])
+    lost = (0.6309 + 1) / 2
+    assert figures == pytest.approx({0.0: (1 + 0.6309) / 2, 0.6: (lost + 1) / 2}, abs=1e-4)
+    assert weight == 0.6
+
+
+def test_fit_weight_needs_queries() -> None:
+    with pytest.raises(ValueError, match="no dev queries"):
+        fusion.fit_weight(TOOLS, TOOLS, TOOLS, IDS, [])

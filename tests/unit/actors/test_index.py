@@ -1,0 +1,142 @@
+"""Indexes and the retriever, with hand-made vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from actors.core.fusion import Vectors
+from actors.core.types import Catalog, InputError, Tool
+from actors.index import DenseIndex, LexicalIndex, Retriever, read_about
+from actors.interfaces import Progress
+from tests.fakes_retrieval import TableEncoder
+
+IDS = ["east", "north", "west"]
+TOOLS = np.array([[1, 0], [0, 1], [-1, 0]], dtype=np.float32)
+ENTRIES = {"east?": [1.0, 0.0], "north?": [0.0, 1.0], "north-east?": [0.8, 0.6], "west!": [-1.0, 0.0]}
+
+
+def _retriever(encoder: TableEncoder | None = None) -> Retriever:
+    lexical = LexicalIndex(IDS, ["sunrise morning", "polar cold", "sunset evening"])
+    return Retriever(0, encoder or TableEncoder(ENTRIES), DenseIndex.build(IDS, TOOLS, "exact"), lexical, rrf_k=60)
+
+
+@pytest.mark.parametrize("kind", ["exact", "hnsw"])
+def test_dense_search_and_round_trip(kind: str, tmp_path: Path) -> None:
+    index = DenseIndex.build(IDS, TOOLS, kind)  # type: ignore[arg-type]
+    index.save(tmp_path / "new", {"catalog_hash": "abc"})
+    for searched in (index, DenseIndex.load(tmp_path / "new")):
+        ids, cosines = searched.search(np.array([[0.8, 0.6]], dtype=np.float32), 2)
+        assert ids == [["east", "north"]]
+        assert cosines[0] == pytest.approx([0.8, 0.6])
+        assert searched.kind == kind
+    assert read_about(tmp_path / "new")["catalog_hash"] == "abc"
+
+
+def test_dense_search_deeper_than_the_catalog() -> None:
+    ids, cosines = DenseIndex.build(IDS, TOOLS, "exact").search(np.array([[1.0, 0.1]], dtype=np.float32), 10)
+    assert ids == [["east", "north", "west"]]
+    assert cosines.shape == (1, 3)
+
+
+def test_ids_and_vectors_must_agree() -> None:
+    with pytest.raises(ValueError, match="2 tool ids for 3 vectors"):
+        DenseIndex.build(IDS[:2], TOOLS, "exact")
+
+
+def test_loading_nothing_says_so(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no retriever"):
+        DenseIndex.load(tmp_path)
+
+
+def test_bm25_splits_identifiers_and_stems() -> None:
+    index = LexicalIndex(["a", "b", "c"], ["CreateBucket", "get_current_weather", "DescribeDBInstances"])
+    found = index.search(["creating buckets", "the weather", "db instance", "nothing known", "the"], 3)
+    assert [[tool for tool, _ in ranking] for ranking in found] == [["a"], ["b"], ["c"], [], []]
+
+
+def test_bm25_score_by_hand() -> None:
+    # Lucene's BM25, N = 2, df = 1: idf = ln(1 + 1.5 / 1.5); tf part = 1 / (1 + 1.5 * (0.25 + 0.75 * 1)) at average length.
+    [[(tool, score)]] = LexicalIndex(["a", "b"], ["alpha", "beta"]).search(["alpha"], 2)
+    assert tool == "a"
+    assert score == pytest.approx(np.log(2) / 2.5, rel=1e-5)
+
+
+def _ids(rankings: list[list[tuple[str, float]]]) -> list[list[str]]:
+    return [[tool for tool, _ in ranking] for ranking in rankings]
+
+
+def test_each_mode_ranks_by_its_own_evidence() -> None:
+    retriever = _retriever()
+    queries, rewrites = ["north-east?"], [["west!"]]
+    assert _ids(retriever.rank(queries, rewrites, "raw", 0.9, 3)) == [["east", "north", "west"]]
+    assert _ids(retriever.rank(queries, rewrites, "rewrite", 0.0, 1)) == [["west"]]
+    # 0.5 * (0.8, 0.6) + 0.5 * (-1, 0) = (-0.1, 0.3): north first, then west.
+    fused = retriever.rank(queries, rewrites, "fused", 0.5, 3)
+    assert _ids(fused) == [["north", "west", "east"]]
+    assert fused[0][0][1] == pytest.approx(0.3 / np.hypot(0.1, 0.3))
+
+
+def test_hybrid_joins_words_and_vectors() -> None:
+    encoder = TableEncoder({"polar": [0.9, 0.1]})
+    [ranking] = _retriever(encoder).rank(["polar"], None, "hybrid", 0.3, 2)
+    # Dense: east, north; BM25: north.
+    assert [tool for tool, _ in ranking] == ["north", "east"]
+    assert ranking[0][1] == pytest.approx(1 / 62 + 1 / 61)
+
+
+def test_rewrites_are_averaged_and_blank_ones_ignored() -> None:
+    retriever = _retriever()
+    means = retriever.mean_vectors([["east?", "north?"], ["", " "], ["west!", ""]])
+    assert means.tolist() == [[0.5, 0.5], [0.0, 0.0], [-1.0, 0.0]]
+    assert _ids(retriever.rank(["north?"], [[""]], "rewrite", 0.3, 1)) == [["north"]]
+
+
+def test_rewrite_modes_need_rewrites() -> None:
+    with pytest.raises(ValueError, match="needs rewrites"):
+        _retriever().rank(["east?"], None, "fused", 0.3, 1)
+
+
+def test_a_text_is_embedded_once() -> None:
+    encoder = TableEncoder(ENTRIES)
+    retriever = _retriever(encoder)
+    retriever.rank(["east?", "east?"], [["west!"], ["west!"]], "fused", 0.3, 1)
+    retriever.rank(["east?", "north?"], None, "raw", 0.3, 1)
+    assert encoder.asked == ["east?", "west!", "north?"]
+
+
+def test_no_queries_no_rankings() -> None:
+    for mode in ("bm25", "raw", "fused", "hybrid"):
+        assert _retriever().rank([], [], mode, 0.3, 5) == []  # type: ignore[arg-type]
+
+
+class OtherEncoder(TableEncoder):
+    """Stands in for ``Encoder`` where a retriever is loaded."""
+
+    def __init__(self, *_: object) -> None:
+        super().__init__({"Up. ": [0.0, 1.0], "Left. ": [-1.0, 0.0]})
+        self.document_tokens = 128
+
+    def encode_documents(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
+        return super().encode_documents([f"{text} " if not text.endswith(" ") else text for text in texts], progress)
+
+
+def test_loading_over_another_catalog_embeds_it_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from configs.schema import Config
+
+    monkeypatch.setattr("actors.index.Encoder", OtherEncoder)
+    catalog = Catalog((Tool("up", "up", "Up", ""), Tool("left", "left", "Left", "")))
+    about = {"catalog_hash": catalog.catalog_hash, "document_tokens": 128}
+    DenseIndex.build(["up", "left"], TOOLS[:2], "exact").save(tmp_path, about)
+
+    def load(over: Catalog) -> Retriever:
+        return Retriever.load(tmp_path, Config(), over, version=4, precision="float32", threads=None)
+
+    same = load(catalog)
+    assert same.version == 4
+    assert same.dense.vectors.tolist() == TOOLS[:2].tolist()
+    other = load(Catalog(catalog.tools[::-1][:1]))
+    assert (other.dense.tool_ids, other.dense.vectors.tolist()) == (["left"], [[-1.0, 0.0]])

@@ -1,0 +1,85 @@
+"""Building a retriever's directory, with a fake encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from actors.core.fusion import Vectors
+from actors.core.types import Catalog, InputError, Tool
+from actors.encoder import Encoder
+from actors.index import DenseIndex, read_about
+from actors.index_builder import IndexBuilder
+from actors.interfaces import Progress
+from configs.schema import EncoderConfig
+
+CATALOG = Catalog((Tool("a", "a", "Alpha", "x"), Tool("b", "b", "Beta", "xyz")))
+
+
+class LengthEncoder:
+    """A text's vector is its length; counts how often it works."""
+
+    calls = 0
+
+    def __init__(self, model_dir: Path, config: EncoderConfig, precision: str, threads: int | None) -> None:
+        self.model_dir, self.precision, self.document_tokens = model_dir, precision, config.document_tokens
+
+    def encode_documents(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
+        LengthEncoder.calls += 1
+        return np.array([[len(text), 0] for text in texts], dtype=np.float32)
+
+    def save(self, directory: Path) -> None:
+        directory.mkdir(parents=True)
+        (directory / "model.safetensors").write_bytes(b"weights")
+
+
+@pytest.fixture
+def base_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("actors.index_builder.Encoder", LengthEncoder)
+    monkeypatch.setattr("actors.index_builder.cache_dir", lambda: tmp_path / "cache")
+    monkeypatch.setattr(LengthEncoder, "calls", 0)
+    directory = tmp_path / "base"
+    directory.mkdir()
+    (directory / "model.safetensors").write_bytes(b"base weights")
+    return directory
+
+
+def test_the_directory_holds_encoder_vectors_ids_and_hash(base_dir: Path, tmp_path: Path) -> None:
+    metrics = IndexBuilder(EncoderConfig(), CATALOG, "float32", None).build(base_dir, tmp_path / "out")
+    index = DenseIndex.load(tmp_path / "out")
+    assert index.tool_ids == ["a", "b"]
+    assert index.vectors[:, 0].tolist() == [len(tool.document) for tool in CATALOG.tools]
+    about = read_about(tmp_path / "out")
+    assert (about["catalog_hash"], about["document_tokens"]) == (CATALOG.catalog_hash, 128)
+    assert (tmp_path / "out" / "encoder" / "model.safetensors").is_file()
+    assert (metrics["tools"], metrics["cached"]) == (2, False)
+
+
+def test_only_the_base_is_cached_and_only_for_equal_input(base_dir: Path, tmp_path: Path) -> None:
+    builder = IndexBuilder(EncoderConfig(), CATALOG, "float32", None, base_dir)
+    assert [builder.build(base_dir, tmp_path / f"out{i}")["cached"] for i in range(2)] == [False, True]
+    assert DenseIndex.load(tmp_path / "out0").vectors.tolist() == DenseIndex.load(tmp_path / "out1").vectors.tolist()
+    shorter = IndexBuilder(EncoderConfig(document_tokens=64), CATALOG, "float32", None, base_dir)
+    assert not shorter.build(base_dir, tmp_path / "out2")["cached"]
+    other = IndexBuilder(EncoderConfig(), Catalog(CATALOG.tools[:1]), "float32", None, base_dir)
+    assert not other.build(base_dir, tmp_path / "out3")["cached"]
+    (base_dir / "model.safetensors").write_bytes(b"other weights")
+    assert not builder.build(base_dir, tmp_path / "out4")["cached"]
+    trained = tmp_path / "trained"
+    trained.mkdir()
+    builder.build(trained, tmp_path / "out5")
+    assert not builder.build(trained, tmp_path / "out6")["cached"]
+    assert LengthEncoder.calls == 6
+
+
+def test_an_empty_catalog_is_refused() -> None:
+    with pytest.raises(InputError, match="holds no tools"):
+        IndexBuilder(EncoderConfig(), Catalog(()), "float32", None)
+
+
+def test_an_encoder_directory_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not a sentence-transformers directory"):
+        Encoder(tmp_path, EncoderConfig(), "float32", None)
