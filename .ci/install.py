@@ -141,7 +141,7 @@ def pip(what: str, arguments: list[str]) -> None:
         def report() -> None:
             started = time.monotonic()
             while not ended.wait(15):
-                found = sum(line.startswith("Collecting ") for line in lines)
+                found = sum(line.startswith(("Collecting ", "Processing ")) for line in lines)
                 unpacking = any(line.startswith("Installing collected") for line in lines)
                 doing = "unpacking them" if unpacking else f"at most {expected} in all"
                 say(f"  {time.monotonic() - started:.0f} s: {found} packages found, {doing}")
@@ -174,7 +174,8 @@ def explain(lines: list[str]) -> str:
         return "a download failed: check the network (or pip's index and proxy settings) and run again; what is there is kept"
     if re.search(r"No matching distribution found for torch==\S+\+cpu", text):
         return "pip finds no CPU build of torch: run again with TORCH_INDEX=<index of torch's CPU wheels> (README, Install)"
-    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    # What pip says last about a conflict is where its manual stands; what it says before names the packages.
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ") and "ResolutionImpossible" not in line]
     return errors[-1] if errors else "pip failed"
 
 
