@@ -172,7 +172,7 @@ def explain(lines: list[str]) -> str:
         r"NewConnectionError|ConnectTimeout|ReadTimeout|name resolution|Connection (refused|reset|broken)|ProxyError", text
     ):
         return "a download failed: check the network (or pip's index and proxy settings) and run again; what is there is kept"
-    if re.search(r"No matching distribution found for torch==\S+\+cpu", text):
+    if re.search(r"(No matching distribution found for|The user requested) torch==\S+\+cpu", text):
         return "pip finds no CPU build of torch: run again with TORCH_INDEX=<index of torch's CPU wheels> (README, Install)"
     # What pip says last about a conflict is where its manual stands; what it says before names the packages.
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ") and "ResolutionImpossible" not in line]

@@ -135,6 +135,7 @@ def test_too_little_disk_or_memory_is_one_line(
             "a download failed",
         ),
         (["ERROR: No matching distribution found for torch==2.13.0+cpu"], "TORCH_INDEX="),
+        (["ERROR: Cannot install", "The user requested torch==2.13.0+cpu", "ERROR: ResolutionImpossible: see"], "TORCH_INDEX="),
         (["ERROR: Cannot install a and b", "ERROR: ResolutionImpossible: see", "note"], "Cannot install a and b"),
         (["Killed"], "pip failed"),
     ],
