@@ -21,6 +21,8 @@ STAGES = ("generate", "train_encoder", "score", "train_rewriter")
 MODES = ("raw", "rewrite", "fused", "hybrid")
 LONGEST_PAUSE_S = 120.0
 """A longer gap between two events is a run that stood still (stopped, resumed later): it counts as this long."""
+ROLES_SHOWN = 5
+"""Processes that the memory curve shows apart, the largest; six colours are what an eye tells apart."""
 
 Event = Mapping[str, Any]
 StageRuns = Mapping[tuple[str, str], Mapping[int, Event]]
@@ -155,7 +157,7 @@ def time_figures(events: Sequence[Event], stages: StageRuns) -> list[Figure]:
         if event["event"] == "phase":
             phases[event["name"]] += event["seconds"]
     if phases:
-        svg = plots.bars([(name, [s]) for name, s in phases.items()], ("s3",), "time of phases outside the loop", "seconds")
+        svg = plots.bars([(name, [s]) for name, s in phases.items()], ("s1",), "time of phases outside the loop", "seconds")
         figures.append(Figure("Outside the loop", Markup(svg)))
     return figures
 
@@ -166,10 +168,16 @@ def memory_figures(events: Sequence[Event]) -> dict[str, Any]:
     points = [(minute, e) for minute, e in zip(clock, events, strict=True) if e["event"] == "memory"]
     if not points:
         return {"figures": [], "keys": []}
-    names = dict.fromkeys(role for _, e in points for role in e.get("by_role", {}))
-    roles = {name: [e.get("by_role", {}).get(name, 0.0) for _, e in points] for name in names}
+    usage: dict[str, list[float]] = {}
+    for index, (_, event) in enumerate(points):
+        for role, gb in event.get("by_role", {}).items():
+            usage.setdefault(role, [0.0] * len(points))[index] = gb
+    largest = sorted(usage, key=lambda role: -sum(usage[role]))
+    roles = {role.replace("_", " "): usage[role] for role in largest[:ROLES_SHOWN]}
+    if rest := [usage[role] for role in largest[ROLES_SHOWN:]]:
+        roles["others"] = [sum(values) for values in zip(*rest, strict=True)]
     svg = plots.memory([m for m, _ in points], [e["gb"] for _, e in points], roles, "memory over the run")
-    keys = [(name, colour, False) for name, colour in plots.legend(names).items()]
+    keys = [(name, colour, False) for name, colour in plots.legend(roles).items()]
     return {"figures": [Figure("Resident memory", Markup(svg), wide=True)], "keys": keys}
 
 

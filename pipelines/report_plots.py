@@ -95,7 +95,7 @@ def bars(rows: Sequence[tuple[str, Sequence[float]]], colours: Sequence[str], la
         for position, total in enumerate(totals):
             axes.annotate(f"{total:,.0f}", (total, position), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
         axes.set_yticks(range(len(rows)), [name for name, _ in rows])
-        axes.invert_yaxis()
+        axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.margins(x=0.14)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
         return _svg(figure, label)
@@ -104,7 +104,7 @@ def bars(rows: Sequence[tuple[str, Sequence[float]]], colours: Sequence[str], la
 def memory(minutes: Sequence[float], total: Sequence[float], roles: Mapping[str, Sequence[float]], label: str) -> str:
     """Resident memory over the run in GB: areas by role, the total as a line, its peak marked."""
     with mpl.rc_context(_STYLE):
-        figure, axes = _figure("minutes", "GB", width=8.4, height=2.9)
+        figure, axes = _figure("minutes", "GB", width=5.4, height=2.7)
         if roles:
             axes.stackplot(minutes, *roles.values(), colors=[_COLOURS[c] for c in _cycle(len(roles))], alpha=0.55, linewidth=0)
         axes.plot(minutes, total, color=_COLOURS["fg"], linewidth=1.3)
