@@ -1,7 +1,7 @@
 """``report.html`` of a run, built from the files of its run directory alone.
 
 Invariants: the page opens offline (figures inlined, nothing fetched, no script); it is written whole or not at all; a run that is
-not finished still gives a page, which says what is missing. Nothing is computed here that ``results.json`` does not hold: the
+not finished still gives a page, which says what is missing. No figure is computed here that ``results.json`` does not hold: the
 page shows, it does not judge anew.
 
     python -m pipelines.report RUN_DIR
@@ -9,15 +9,16 @@ page shows, it does not judge anew.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -194,7 +195,10 @@ def _stage_table(stages: figures.StageRuns) -> list[dict[str, Any]]:
 
 def _sample(sample: Mapping[str, Any]) -> dict[str, Any]:
     """A sample query with all it retrieved, by who retrieved it, each with the rank of its first gold tool."""
-    steps = [("frozen encoder", "", {"raw": sample["frozen"]}), ("encoder alone", "", {"raw": sample["baseline"]})]
+    plain = {"frozen": "frozen encoder", "baseline": "encoder alone"}
+    steps: list[tuple[str, str, dict[str, Any]]] = [
+        (name, "", {"raw": sample[key]}) for key, name in plain.items() if key in sample
+    ]
     for entry in sample["rounds"]:
         found = {mode: entry[mode] for mode in ("raw", "fused") if entry.get(mode)}
         steps.append((f"round {entry['round']}", entry["rewrite"], found))
@@ -206,14 +210,17 @@ def _sample(sample: Mapping[str, Any]) -> dict[str, Any]:
     return {**sample, "lines": lines}
 
 
-def main(run_dir: Annotated[Path, typer.Argument(help="The run directory.")]) -> None:
-    """Write report.html of a run."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code is 2, with one line on stderr, for whatever the user got wrong."""
+    parser = argparse.ArgumentParser(prog="pipelines.report", description="Write report.html of a run.")
+    parser.add_argument("run_dir", type=Path, help="the run directory")
     try:
-        typer.echo(f"report: {write(run_dir)}")
+        print(f"Report: {write(parser.parse_args(arguments).run_dir)}")
     except InputError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from None
+        print(f"report: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    sys.exit(main())

@@ -142,7 +142,7 @@ def lag(stages: StageRuns) -> dict[str, Any]:
 
 
 def time_figures(events: Sequence[Event], stages: StageRuns) -> list[Figure]:
-    """Seconds worked and waited by stage, a figure for each arm; seconds of the phases outside the loop."""
+    """Seconds worked and waited by stage, a figure for each arm; seconds of whole arms and of the phases outside the loop."""
     figures = []
     for arm in dict.fromkeys(arm for arm, _ in stages):
         bars = [
@@ -152,13 +152,14 @@ def time_figures(events: Sequence[Event], stages: StageRuns) -> list[Figure]:
         ]
         title = f"{LABELS.get(arm, arm)}: stages"
         figures.append(Figure(title, Markup(plots.bars(bars, ("s1", "grid"), f"time, {title}", "seconds"))))
-    phases: dict[str, float] = defaultdict(float)
+    phases: dict[bool, dict[str, float]] = {False: defaultdict(float), True: defaultdict(float)}
     for event in events:
         if event["event"] == "phase":
-            phases[event["name"]] += event["seconds"]
-    if phases:
-        svg = plots.bars([(name, [s]) for name, s in phases.items()], ("s1",), "time of phases outside the loop", "seconds")
-        figures.append(Figure("Outside the loop", Markup(svg)))
+            phases[event["name"].startswith("arm ")][event["name"]] += event["seconds"]
+    for whole, title in ((True, "Whole arms, with their stages"), (False, "Outside the loop")):
+        if seconds := phases[whole]:
+            svg = plots.bars([(name, [s]) for name, s in seconds.items()], ("s1",), f"time, {title}", "seconds")
+            figures.append(Figure(title, Markup(svg)))
     return figures
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -94,7 +95,7 @@ def bars(rows: Sequence[tuple[str, Sequence[float]]], colours: Sequence[str], la
             left += widths
         for position, total in enumerate(totals):
             axes.annotate(f"{total:,.0f}", (total, position), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
-        axes.set_yticks(range(len(rows)), [name for name, _ in rows])
+        axes.set_yticks(range(len(rows)), [textwrap.fill(name, 24) for name, _ in rows], fontsize=8)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.margins(x=0.14)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5))

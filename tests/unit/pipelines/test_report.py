@@ -167,6 +167,21 @@ def test_wrong_directory_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_command_line(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report.main([str(run_dir)]) == 0
+    assert str(run_dir / "report.html") in capsys.readouterr().out
+    assert report.main([str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_arms_that_were_not_run_are_left_out(run_dir: Path) -> None:
+    sample = {key: value for key, value in SAMPLES[0].items() if key != "baseline"}
+    (run_dir / "samples.json").write_text(json.dumps([sample]))
+    page = _page(run_dir)
+    assert '<div class="who">frozen encoder</div>' in page
+    assert '<div class="who">encoder alone</div>' not in page
+
+
 def test_a_unit_reported_again_counts_once() -> None:
     stages = figures.stages([_stage("score", 0, pairs=1), _stage("score", 1, pairs=2), _stage("score", 0, pairs=3)])
     assert {unit: event["pairs"] for unit, event in stages["cohyde", "score"].items()} == {0: 3, 1: 2}
