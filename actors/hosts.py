@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from actors.core.snapshots import SnapshotStore
 from actors.core.types import BASE_VERSION, Completion, Query, Score
 from actors.interfaces import Progress
+from configs.schema import RewriterConfig
 
 Report = Callable[[str], Progress]
 """From a stage's name to where its progress is told."""
@@ -81,10 +82,12 @@ class Host:
 class RewriterHost(Host):
     """Owns the LLM: version -1 is ``base_dir``, 0 the warm start's full weights, later ones adapters on 0."""
 
-    def __init__(self, make: Callable[[], RewriterModel], base_dir: str, store_root: str, report: Report) -> None:
+    def __init__(
+        self, config: RewriterConfig, make: Callable[[], RewriterModel], base_dir: str, store_root: str, report: Report
+    ) -> None:
         """``make`` makes the model without weights."""
         super().__init__(store_root, report)
-        self._make, self._base_dir = make, Path(base_dir)
+        self._config, self._make, self._base_dir = config, make, Path(base_dir)
         self._model: RewriterModel | None = None
         self._base: int | None = None
 
@@ -93,20 +96,37 @@ class RewriterHost(Host):
         version: int,
         queries: Sequence[str],
         contexts: Sequence[Sequence[str]],
-        samples: int,
-        temperature: float,
         seed: int,
         stage: str = "generate",
         done: int = 0,
         total: int | None = None,
     ) -> tuple[list[str], list[list[Completion]]]:
-        """(prompts, ``samples`` completions of each) by exactly ``version``.
+        """Training rewrites by exactly ``version``: (prompts, ``samples_per_query`` sampled completions of each).
 
         ``done`` and ``total`` say where this batch stands in the stage, in queries.
         """
-        model = self._ensure(version)
+        model, config = self._ensure(version), self._config
         progress = part_of(self.report(stage), len(queries), done, len(queries) if total is None else total)
-        return model.rewrite(queries, contexts, samples, temperature, seed, progress)
+        return model.rewrite(queries, contexts, config.samples_per_query, config.temperature, seed, progress)
+
+    def serving_rewrites(
+        self,
+        version: int,
+        queries: Sequence[str],
+        contexts: Sequence[Sequence[str]],
+        seed: int,
+        stage: str = "rewrite",
+        done: int = 0,
+        total: int | None = None,
+    ) -> list[list[str]]:
+        """Rewrites as evaluation and serving use them: ``eval_samples`` texts a query, the first greedy, the others sampled."""
+        model, config = self._ensure(version), self._config
+        progress = part_of(self.report(stage), len(queries), done, len(queries) if total is None else total)
+        found = model.rewrite(queries, contexts, 1, 0.0, seed, progress)[1]
+        if config.eval_samples > 1:
+            sampled = model.rewrite(queries, contexts, config.eval_samples - 1, config.temperature, seed, progress)[1]
+            found = [[*first, *others] for first, others in zip(found, sampled, strict=True)]
+        return [[completion.text for completion in completions] for completions in found]
 
     def _ensure(self, version: int) -> RewriterModel:
         if self._model is None:
@@ -179,6 +199,23 @@ class IndexBuilderHost(Host):
         self.version = version
         metrics = self.store.manifest("retriever", version)["metrics"]
         return {**metrics, "index_s": time.monotonic() - started}
+
+
+def serving_rewrites(
+    rewriter: RewriterModel,
+    queries: Sequence[str],
+    contexts: Sequence[Sequence[str]],
+    samples: int,
+    temperature: float,
+    seed: int,
+    progress: Progress,
+) -> list[list[str]]:
+    """The ``samples`` rewrites of each query that serving would make: the first greedy, the others sampled."""
+    _, greedy = rewriter.rewrite(queries, contexts, 1, 0.0, seed, progress)
+    if samples == 1:
+        return [[c.text for c in found] for found in greedy]
+    _, sampled = rewriter.rewrite(queries, contexts, samples - 1, temperature, seed, progress)
+    return [[c.text for c in (*first, *others)] for first, others in zip(greedy, sampled, strict=True)]
 
 
 def part_of(progress: Progress, size: int, done: int, total: int) -> Progress:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import os
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +18,15 @@ from typing import Any
 import psutil
 
 from actors.core.types import InputError
+
+ROLES = {
+    "RewriterHost": "rewriter",
+    "VLLM": "rewriter",
+    "ScorerHost": "scorer",
+    "IndexBuilderHost": "index_builder",
+    "TrainWorker": "learners",
+}
+"""From a part of a process's title to what it does; other processes of the cluster are "ray"."""
 
 NOTED = "cluster.json"
 END_TIMEOUT_S = 15.0
@@ -93,6 +103,26 @@ def end_processes(processes: set[psutil.Process], timeout_s: float) -> None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 getattr(process, signal)()
         _, alive = psutil.wait_procs(alive, timeout=max(0.5, timeout_s / 3))
+
+
+def memory_by_role() -> dict[str, Any]:
+    """Memory of the run on this machine in GB: ``{"gb": sum, "by_role": {role: sum of its processes}}``.
+
+    Proportional set size where the system tells it, so that shared pages count once. On a cluster that was joined, the actors are
+    no descendants of this process: there all processes of Ray's actors on this machine count.
+    """
+    joined = os.environ.get("RAY_ADDRESS", "local") != "local"
+    seen = {psutil.Process(), *children()} | (set(psutil.process_iter()) if joined else set())
+    roles: dict[str, float] = {}
+    for process in seen:
+        with contextlib.suppress(psutil.Error):
+            title, ours = " ".join(process.cmdline()[:1]), process.pid == os.getpid()
+            if joined and not ours and not title.startswith("ray::"):
+                continue
+            role = "driver" if ours else next((role for part, role in ROLES.items() if part in title), "ray")
+            info = process.memory_full_info()
+            roles[role] = roles.get(role, 0.0) + float(getattr(info, "pss", info.rss)) / 1e9
+    return {"gb": round(sum(roles.values()), 3), "by_role": {role: round(gb, 3) for role, gb in sorted(roles.items())}}
 
 
 def within(timeout_s: float, call: Callable[[], Any]) -> None:

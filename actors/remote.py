@@ -13,7 +13,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,12 +23,13 @@ import psutil
 import ray
 from ray.exceptions import GetTimeoutError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from rich.console import Console
 
 from actors.core.lag import WaitTimeout
 from actors.core.types import Corpus, InputError
 from actors.feed import UnitFeed
 from actors.hosts import Build, IndexBuilderHost, RewriterHost, RewriterModel, ScorerHost, ScorerModel
-from actors.monitor import Monitor, Reporter
+from actors.monitor import Display, Monitor, Reporter
 from actors.processes import children, end_leftovers, end_processes, forget, note, only_user, within
 from actors.registry import Registry
 from configs.schema import Config, Placement
@@ -90,9 +91,10 @@ def cluster(config: Config, run_dir: Path) -> Iterator[Cluster]:
 
 
 def _start_embedded(config: Config, run_dir: Path, before: set[psutil.Process]) -> Cluster:
-    # Ray listens on all interfaces; a token of this process's own keeps others out and writes no file into the user's home.
+    # Ray listens on all interfaces, so it must ask for a token. By default it does for a cluster started here (RAY_AUTH_MODE would
+    # have to be set before ``import ray``); a token of this process's own writes no file into the user's home.
     if "RAY_AUTH_MODE" not in os.environ:
-        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     context: Any = ray.init(
         num_cpus=config.placement.embedded_cpus,
         object_store_memory=config.placement.object_store_mb * 2**20,
@@ -100,7 +102,7 @@ def _start_embedded(config: Config, run_dir: Path, before: set[psutil.Process]) 
         log_to_driver=False,
         logging_level=logging.WARNING,
     )
-    note(run_dir, children() - before, Path(context["session_dir"]) / "logs")
+    note(run_dir, children() - before, Path(context.address_info["session_dir"]) / "logs")
     return Cluster(True, ray.get_runtime_context().get_node_id(), _resources())
 
 
@@ -134,7 +136,8 @@ def make_rewriter(config: Config, base_dir: Path, store_root: str, precision: Pr
     """A handle to ``RewriterHost`` with the engine of the config."""
     place = config.placement.rewriter
     make = partial(_rewriter, config, precision, place.threads)
-    return start(RewriterHost, place, config.loop.max_failures, make, str(base_dir), store_root, Reporter(monitor).stage)
+    arguments = (config.rewriter, make, str(base_dir), store_root, Reporter(monitor).stage)
+    return start(RewriterHost, place, config.loop.max_failures, *arguments)
 
 
 def make_scorer(config: Config, corpus: Any, store_root: str, precision: Precision, monitor: Any) -> Any:
@@ -166,6 +169,11 @@ def make_monitor(metrics_file: Path) -> Any:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": here}
     return ray.remote(Monitor).options(**options).remote(str(metrics_file.resolve()))
+
+
+def display(monitor: Any, console: Console) -> Display:
+    """A context in which the monitor's stages are shown on ``console``."""
+    return Display(monitor, console)
 
 
 def share(corpus: Corpus) -> Any:
@@ -246,7 +254,7 @@ def health(host: Any, timeout_s: float = 10.0) -> dict[str, Any]:
     return answer
 
 
-def end(handles: Sequence[Any]) -> None:
+def end(handles: Iterable[Any]) -> None:
     """Kill actors for good; engines' child processes go with them."""
     for handle in handles:
         ray.kill(handle, no_restart=True)

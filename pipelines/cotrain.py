@@ -196,3 +196,11 @@ class _Loop:
         spent = {"worked_s": time.monotonic() - start, "waited_s": start - waiting_since}
         self.on_event({**result, "event": "stage", "arm": self.arm.name, "stage": name, "unit": unit.index, **spent, **extra})
         return result
+
+
+if __name__ == "__main__":
+    import sys
+
+    from pipelines.cli import main
+
+    sys.exit(main(["cotrain", *sys.argv[1:]]))

@@ -113,8 +113,15 @@ class RayStages:
         return int(snapshot["moves"])
 
     async def generate(self, unit: Unit, rewriter_version: int) -> dict[str, Any]:
-        """Publish rewrites(u): the unit's queries through the rewriter, with contexts from the newest retriever."""
-        contexts = (await self.latest())[1] if self.config.rewriter.context_tools else None
+        """Publish rewrites(u): the unit's queries through the rewriter, with contexts from the newest retriever.
+
+        In rounds the contexts stay the warm start's: later retrievers were trained on these very queries and would put the right
+        tool first more often than they do for a new query, which would teach the rewriter to copy.
+        """
+        contexts = None
+        if self.config.rewriter.context_tools:
+            newest = (await self.latest())[1]
+            contexts = min(newest, 0) if self.config.loop.mode == "rounds" else newest
         return await in_thread(lambda: self._generate(unit, rewriter_version, contexts), "generate")
 
     async def score(self, unit: Unit, retriever_version: int) -> dict[str, Any]:

@@ -122,7 +122,7 @@ def score_metrics(scored: pa.Table, pairs: pa.Table) -> dict[str, Any]:
     return {
         "retriever_version": only_version(scored, "retriever_version"),
         "pairs": pairs.num_rows,
-        "reward_mean": pc.mean(scored["reward"]).as_py(),
+        "rewards_mean": pc.mean(scored["reward"]).as_py(),
         "ndcg_mean": pc.mean(scored["ndcg"]).as_py(),
         "penalty_share": sum(p > 0 for p in scored["penalty"].to_pylist()) / scored.num_rows,
         "reward_gap_mean": fmean(gaps) if gaps else None,

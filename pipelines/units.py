@@ -21,6 +21,9 @@ from configs.schema import Config, LoopConfig
 CONFIG_FILE = "config.yaml"
 """The resolved configuration inside a run directory."""
 
+OURS = ("logs", ".lock")
+"""What stands in a run directory before its configuration does."""
+
 FREE_FIELDS = ("run_dir", "placement.", "loop.stage_timeout_s", "loop.stall_timeout_s", "loop.max_failures")
 """Fields that may differ when a run is resumed: where and how patiently it runs, not what it computes."""
 
@@ -84,7 +87,7 @@ def check_run_dir(run_dir: Path, config: Config) -> bool:
         raise InputError(f"run_dir={run_dir}: not a directory; choose another run_dir")
     saved_file = run_dir / CONFIG_FILE
     if not saved_file.exists():
-        if run_dir.exists() and any(run_dir.iterdir()):
+        if run_dir.exists() and any(entry.name not in OURS for entry in run_dir.iterdir()):
             raise InputError(f"run_dir={run_dir}: not empty and not a run (no {CONFIG_FILE}); choose another run_dir")
         return False
     try:

@@ -56,7 +56,7 @@ def saved(run_dir: Path, config: Config) -> None:
 def test_run_dir_new_empty_or_our_own(tmp_path: Path) -> None:
     config = Config(run_dir=str(tmp_path / "run"))
     assert check_run_dir(tmp_path / "run", config) is False
-    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "logs").mkdir(parents=True)
     assert check_run_dir(tmp_path / "empty", config) is False
     saved(tmp_path / "run", config)
     assert check_run_dir(tmp_path / "run", config) is True
