@@ -17,7 +17,7 @@ from actors.core.types import Catalog, Completion, InputError, Query
 from actors.index import DenseIndex, Retriever
 from actors.interfaces import Progress
 from configs.load import save
-from configs.schema import CatalogConfig, Config, RewriterConfig
+from configs.schema import CatalogConfig, Config
 from pipelines import evaluate
 from tests.fakes_retrieval import TableEncoder
 
@@ -185,8 +185,7 @@ class FakeRewriter:
 
 def test_serving_writes_the_first_rewrite_greedily() -> None:
     def rewrites(count: int) -> list[list[str]]:
-        config = RewriterConfig(eval_samples=count, temperature=0.7)
-        return evaluate.serving_rewrites(FakeRewriter(), ["q"], [[]], config, 1, lambda done, total: None)
+        return evaluate.serving_rewrites(FakeRewriter(), ["q"], [[]], count, 0.7, 1, lambda done, total: None)
 
     assert rewrites(1) == [["1 at 0.0"]]
     assert rewrites(3) == [["1 at 0.0", "2 at 0.7", "2 at 0.7"]]
