@@ -150,7 +150,7 @@ def test_waiting_for_another_conversion_has_a_deadline(monkeypatch: pytest.Monke
     monkeypatch.setattr(models, "CONVERSION_TIMEOUT_S", 0.1)
     folder = tmp_path / "cache" / "cohyde" / "models"
     folder.mkdir(parents=True)
-    with FileLock(folder / ".small.lock"), pytest.raises(InputError, match="another process has been converting it"):
+    with FileLock(folder / ".small.lock"), pytest.raises(InputError, match="still being converted by another process"):
         resolve_rewriter("small")
 
 
