@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
@@ -247,7 +248,7 @@ def run(
 def show(record: dict[str, Any]) -> Table:
     """The record as a table for the terminal, in percent."""
     title = "{benchmark}, {split}, {release}, {mode}: {queries} queries, {tools} tools, {seconds} s".format(**record)
-    drawn = Table(title=title, title_justify="left")
+    drawn = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     drawn.add_column("%")
     for metric in _SHOWN:
         drawn.add_column(metric, justify="right")
@@ -316,7 +317,8 @@ def evaluate(
         _write(parquet, lambda path: pq.write_table(table, path))
     if json_file is not None:
         _write(json_file, lambda path: _write_json(record, path))
-    Console().print(show(record))
+    # A pipe has no width of its own, and a narrow one would cut the columns' names.
+    Console(width=None if sys.stdout.isatty() else 120).print(show(record))
 
 
 def main(arguments: list[str] | None = None) -> int:
