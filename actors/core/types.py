@@ -15,10 +15,14 @@ from typing import Literal
 
 import pyarrow as pa
 
+from actors.core.text import identifier_words, sentences
 from configs.errors import InputError as InputError
 
 BASE_VERSION = -1
 """The version of a model that was not trained by us: the frozen encoder, the untrained rewriter."""
+
+DOCUMENT_SENTENCES, DOCUMENT_WORDS, DOCUMENT_PARAMETERS = 2, 45, 12
+"""What a tool's document holds at most: sentences and words of its description, names of parameters."""
 
 QueryKind = Literal["standard", "vague", "sentence", "example", "symptom"]
 Split = Literal["train", "dev", "test"]
@@ -55,13 +59,16 @@ class Tool:
 
     @cached_property
     def document(self) -> str:
-        """The text that is embedded and indexed: title, the description's opening, parameter names as words."""
+        """The text that is embedded and indexed: title, the description's first sentences, parameter names as words.
+
+        About 52 tokens in the mean for the AWS catalog; whole descriptions take more than twice that and push the parameters out.
+        """
         if self.ready_document:
             return self.ready_document
-        text = f"{self.title}. {self.description}".strip()
-        if self.parameters:
-            text += " Parameters: " + ", ".join(p.name for p in self.parameters) + "."
-        return text
+        opening = " ".join(" ".join(sentences(self.description)[:DOCUMENT_SENTENCES]).split()[:DOCUMENT_WORDS])
+        text = f"{self.title}. {opening}".strip()
+        names = (" ".join(identifier_words(p.name)).lower() for p in self.parameters[:DOCUMENT_PARAMETERS])
+        return f"{text} Parameters: {', '.join(names)}." if self.parameters else text
 
     @cached_property
     def content_hash(self) -> str:

@@ -24,7 +24,7 @@ import botocore
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from actors.core import types
+from actors.core import text, types
 from actors.core.types import Catalog, Corpus, InputError, Query
 from actors.models import cache_dir
 from configs.schema import CatalogConfig
@@ -197,7 +197,12 @@ def _shares(sizes: dict[str, int], limit: int) -> dict[str, int]:
 def _cache_key() -> str:
     """Changes with botocore and with every file that the corpus is made from."""
     here = Path(__file__).parent
-    sources = [*sorted(here.glob("*.py")), Path(types.__file__), *sorted(p for p in vague.FOLDER.rglob("*") if p.is_file())]
+    sources = [
+        *sorted(here.glob("*.py")),
+        Path(types.__file__),
+        Path(text.__file__),
+        *sorted(p for p in vague.FOLDER.rglob("*") if p.is_file()),
+    ]
     return f"{botocore.__version__}-{_digest_files(sources)}"
 
 

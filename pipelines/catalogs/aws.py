@@ -18,9 +18,10 @@ from typing import Any
 
 import botocore
 
+from actors.core.text import identifier_words
 from actors.core.types import InputError, Parameter, Tool
 from actors.interfaces import Progress
-from pipelines.catalogs.text import content_stems, identifier_words, overlap, strip_html
+from pipelines.catalogs.text import content_stems, overlap, strip_html
 
 OLDER_TWINS: dict[str, tuple[str, ...]] = {
     "codestar-connections": ("codeconnections",),

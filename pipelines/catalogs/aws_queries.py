@@ -18,9 +18,10 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from actors.core.text import identifier_words, sentences
 from actors.core.types import Catalog, Corpus, Novelty, Query, QueryKind, Split, Tool
 from pipelines.catalogs import aws
-from pipelines.catalogs.text import NearCopies, content_stems, identifier_words, sentences, stem_frequency
+from pipelines.catalogs.text import NearCopies, content_stems, stem_frequency
 
 MAX_GOLD = 3
 """A text that stands with more operations than this says too little about any of them."""

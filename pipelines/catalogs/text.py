@@ -1,4 +1,4 @@
-"""Text tools of the catalog sources: HTML to plain text, sentences, words of an identifier, near-copies.
+"""Text tools of the catalog sources: HTML to plain text, stems, near-copies.
 
 Invariants: pure functions; plain text holds one paragraph a line, no markup, single spaces.
 """
@@ -20,11 +20,6 @@ NEAR_COPY = 0.6
 _BLOCKS = frozenset({"p", "li", "dt", "dd", "ul", "ol", "dl", "div", "pre", "br", "h1", "h2", "h3", "h4", "tr", "td", "th"})
 _ASIDES = frozenset({"note", "important", "caution", "warning", "tip"})
 _DROPPED = frozenset({"fullname", "title", "script", "style"})
-_IDENTIFIER = re.compile(
-    r"OAuth\d?|IPv[46]|GraphQL|OpenID|[A-Z]{2,}s(?![a-z])|[A-Z]{1,3}\d+(?![a-z\d])|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+"
-)
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[\"'(]?[A-Z0-9])")
-_ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|etc|vs|Inc|No|approx)|\b[A-Z])\.$")
 _WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
 _STOP = frozenset(STOPWORDS_EN) | {
     "you",
@@ -89,26 +84,6 @@ def strip_html(markup: str) -> str:
     parser.close()
     lines = (" ".join("".join(parts).split()) for parts in parser.main + parser.asides)
     return "\n".join(re.sub(r"\s+([.,;:)])", r"\1", line) for line in lines if line)
-
-
-def identifier_words(name: str) -> list[str]:
-    """Words of a CamelCase name: ``DescribeDBInstances`` -> ``["Describe", "DB", "Instances"]``."""
-    return _IDENTIFIER.findall(name)
-
-
-def sentences(text: str) -> list[str]:
-    """Sentences in order; a line break always ends one."""
-    found: list[str] = []
-    for line in text.split("\n"):
-        carry = ""
-        for piece in _SENTENCE_END.split(line):
-            carry = f"{carry} {piece}" if carry else piece
-            if not _ABBREVIATION.search(carry):
-                found.append(carry)
-                carry = ""
-        if carry:
-            found.append(carry)
-    return [sentence for sentence in (s.strip() for s in found) if sentence]
 
 
 @lru_cache(maxsize=1 << 16)
