@@ -91,6 +91,12 @@ class RewriterHost(Host):
         self._model: RewriterModel | None = None
         self._base: int | None = None
 
+    def prepare(self, version: int) -> float:
+        """Load ``version`` ahead of its use, so that what is wrong with it shows here; return the seconds it took."""
+        started = time.monotonic()
+        self._ensure(version)
+        return time.monotonic() - started
+
     def rewrite(
         self,
         version: int,
@@ -151,6 +157,12 @@ class ScorerHost(Host):
         super().__init__(store_root, report)
         self._make = make
         self._model: ScorerModel | None = None
+
+    def prepare(self, version: int) -> float:
+        """As ``RewriterHost.prepare``."""
+        started = time.monotonic()
+        self._ensure(version)
+        return time.monotonic() - started
 
     def contexts(self, version: int, queries: Sequence[str], k: int) -> list[list[str]]:
         """Titles of the first ``k`` tools of each query, by retriever ``version``."""

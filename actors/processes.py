@@ -56,7 +56,7 @@ def keep_logs(run_dir: Path) -> None:
     source = logs.resolve()
     logs.unlink()
     logs.mkdir()
-    for pattern in ("worker-*", "raylet.*", "gcs_server.*"):
+    for pattern in ("worker-*", "raylet.*", "gcs_server.*", "ray-data/*.log"):
         for file in source.glob(pattern):
             if file.stat().st_size:
                 shutil.copy2(file, logs / file.name)

@@ -76,8 +76,9 @@ def cluster(config: Config, run_dir: Path) -> Iterator[Cluster]:
         end_leftovers(run_dir)
         for name, value in CLUSTER_ENVIRONMENT.items():
             os.environ.setdefault(name, value)
+        quieten("ray")
         if os.environ.get("RAY_ADDRESS", "local") != "local":
-            ray.init(log_to_driver=False, logging_level=logging.WARNING)
+            ray.init(log_to_driver=False, configure_logging=False)
             try:
                 yield Cluster(False, ray.get_runtime_context().get_node_id(), _resources())
             finally:
@@ -90,6 +91,15 @@ def cluster(config: Config, run_dir: Path) -> Iterator[Cluster]:
             _stop_embedded(run_dir, before)
 
 
+def quieten(logger: str) -> None:
+    """Take a library's log off the terminal; it still reaches the root logger, which has a file, and the library's own files."""
+    log = logging.getLogger(logger)
+    for handler in log.handlers:
+        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+            handler.setLevel(logging.CRITICAL + 1)
+    log.propagate = True
+
+
 def _start_embedded(config: Config, run_dir: Path, before: set[psutil.Process]) -> Cluster:
     # Ray listens on all interfaces, so it must ask for a token. By default it does for a cluster started here (RAY_AUTH_MODE would
     # have to be set before ``import ray``); a token of this process's own writes no file into the user's home.
@@ -100,7 +110,7 @@ def _start_embedded(config: Config, run_dir: Path, before: set[psutil.Process]) 
         object_store_memory=config.placement.object_store_mb * 2**20,
         include_dashboard=False,
         log_to_driver=False,
-        logging_level=logging.WARNING,
+        configure_logging=False,
     )
     note(run_dir, children() - before, Path(context.address_info["session_dir"]) / "logs")
     return Cluster(True, ray.get_runtime_context().get_node_id(), _resources())

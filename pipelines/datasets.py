@@ -7,7 +7,6 @@ a task and a file, and the work of a block is done by a long-lived actor, never 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 
 import pyarrow as pa
@@ -15,28 +14,31 @@ import pyarrow.parquet as pq
 import ray.data
 from pyarrow import fs as pafs
 
+from actors import remote
 from actors.core.snapshots import SnapshotStore
 from actors.core.types import SCHEMAS
 
 TASK_CPUS = 0.1
 """Logical CPUs of a task that only forwards to an actor, or writes a file."""
 
+ONE_BY_ONE = ray.data.TaskPoolStrategy(size=1)
+
 Batch = Callable[[pa.Table], pa.Table]
 
 
 def configure() -> None:
-    """Ray Data as this project uses it: order kept, no progress bars of its own, warnings only. Call once in the driver."""
+    """Ray Data as this project uses it: order kept, nothing of its own on the terminal. Call in the driver, on a cluster."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    remote.quieten("ray.data")
 
 
 def map_blocks(blocks: Sequence[pa.Table], batch: Batch) -> ray.data.Dataset:
     """``batch`` applied to every block, one task after the other; lazy."""
     dataset = ray.data.from_arrow(list(blocks))
-    return dataset.map_batches(batch, batch_size=None, batch_format="pyarrow", num_cpus=TASK_CPUS, concurrency=1)
+    return dataset.map_batches(batch, batch_size=None, batch_format="pyarrow", num_cpus=TASK_CPUS, compute=ONE_BY_ONE)
 
 
 def write(kind: str, unit: int, data: ray.data.Dataset | pa.Table, root: str) -> None:

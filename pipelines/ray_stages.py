@@ -122,11 +122,17 @@ class RayStages:
         if self.config.rewriter.context_tools:
             newest = (await self.latest())[1]
             contexts = min(newest, 0) if self.config.loop.mode == "rounds" else newest
-        return await in_thread(lambda: self._generate(unit, rewriter_version, contexts), "generate")
+        loaded = {}
+        if not datasets.exists("rewrites", unit.index, self.data_root):
+            loaded = {"load_s": await self._prepare(self.handles.rewriter, rewriter_version, "rewriter")}
+        return loaded | await in_thread(lambda: self._generate(unit, rewriter_version, contexts), "generate")
 
     async def score(self, unit: Unit, retriever_version: int) -> dict[str, Any]:
         """Publish scored(u) and pairs(u)."""
-        return await in_thread(lambda: self._score(unit, retriever_version), "score")
+        loaded = {}
+        if not datasets.exists("scored", unit.index, self.data_root):
+            loaded = {"load_s": await self._prepare(self.handles.scorer, retriever_version, "scorer")}
+        return loaded | await in_thread(lambda: self._score(unit, retriever_version), "score")
 
     async def train_encoder(self, unit: Unit) -> dict[str, Any]:
         """Have the learner make encoder u + 1, then the index builder retriever u + 1."""
@@ -161,16 +167,7 @@ class RayStages:
                 if context_version is not None:
                     asked = scorer.contexts.remote(context_version, texts, settings.context_tools)
                     contexts = remote.ask_now(asked, limit, "the scorer, which gives prompts their context")
-                asked = rewriter.rewrite.remote(
-                    version,
-                    texts,
-                    contexts,
-                    settings.samples_per_query,
-                    settings.temperature,
-                    unit.seed + done,
-                    done=done,
-                    total=total,
-                )
+                asked = rewriter.rewrite.remote(version, texts, contexts, unit.seed + done, done=done, total=total)
                 prompts, completions = remote.ask_now(asked, limit, f"the rewriter, which generates for unit {unit.index}")
                 return stages.rewrite_rows(unit, block, prompts, completions, version, context_version)
 
@@ -234,6 +231,12 @@ class RayStages:
         except TimeoutError:
             return False
         return True
+
+    async def _prepare(self, host: Any, version: int, whom: str) -> float:
+        """Have a host load a version, outside Ray Data, which would bury its error under its own; return the seconds."""
+        loading = host.prepare.remote(version)
+        seconds = await remote.ask(loading, self.config.loop.stage_timeout_s, f"the {whom}, which loads version {version}")
+        return float(seconds)
 
     async def _ask(self, reference: Any, whom: str) -> Any:
         return await remote.ask(reference, CONTROL_TIMEOUT_S, whom)

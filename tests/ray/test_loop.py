@@ -116,9 +116,9 @@ def test_rounds_and_their_resumption(cluster: None, tmp_path: Path) -> None:
     order = plan(scene.config.loop, scene.config.seed, [q.query_id for q in QUERIES])[1].query_ids
     assert rewrites["query_id"].to_pylist() == [q for q in order for _ in range(3)]
     assert set(rewrites["rewriter_version"].to_pylist()) == {1}
-    assert set(rewrites["context_retriever_version"].to_pylist()) == {1}
+    assert set(rewrites["context_retriever_version"].to_pylist()) == {0}
     assert rewrites["text"][0].as_py().startswith("rewriter 1 how do I do")
-    assert "tool of 1" in rewrites["prompt"][0].as_py()
+    assert "tool of 0" in rewrites["prompt"][0].as_py()
     assert set(scored["retriever_version"].to_pylist()) == {2}
     assert pairs["chosen"][0].as_py().endswith(" 2") and pairs["rejected"][0].as_py().endswith(" 0")
     assert SnapshotStore(scene.store_root).latest("retriever") == 2
@@ -173,6 +173,15 @@ def test_a_dead_learner_ends_the_run_at_once(cluster: None, tmp_path: Path) -> N
         scene.run()
     assert time.monotonic() - started < 15
     assert SnapshotStore(scene.store_root).latest("encoder") == 0
+    scene.end()
+
+
+def test_a_damaged_snapshot_is_one_line(cluster: None, tmp_path: Path) -> None:
+    scene = Scene(tmp_path / "run", COHYDE, config())
+    (tmp_path / "run" / "snapshots" / "rewriter" / "0" / "weights.txt").write_text("torn")
+    with pytest.raises(InputError, match=r"rewriter/0: file weights\.txt is missing or damaged") as error:
+        scene.run()
+    assert "\n" not in str(error.value)
     scene.end()
 
 
