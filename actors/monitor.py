@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -67,6 +68,12 @@ def _ends_with_newline(path: Path) -> bool:
     with path.open("rb") as stream:
         stream.seek(-1, os.SEEK_END)
         return stream.read(1) == b"\n"
+
+
+def memory_mb() -> float:
+    """Proportional (where the system tells it) or resident memory of this process, in MiB."""
+    info = psutil.Process().memory_full_info()
+    return float(getattr(info, "pss", info.rss)) / 2**20
 
 
 class Reporter:

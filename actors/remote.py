@@ -132,14 +132,17 @@ def _resources() -> dict[str, float]:
 # Actors ------------------------------------------------------------------------------------------------------------------------
 
 
+def thread_environment(threads: int) -> dict[str, str]:
+    """Environment of a process whose libraries use ``threads`` threads; Ray would set its own number, by logical CPUs."""
+    return {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+
+
 def start(cls: type, place: Placement, restarts: int, *args: Any) -> Any:
     """A handle to an actor of a host class. A call in flight when the process dies is made again after the restart."""
-    threads = str(place.threads)
-    environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
     decorate: Any = ray.remote
     actor = decorate(concurrency_groups={CONTROL: 1})(cls)
     options = {"num_cpus": place.cpus, "num_gpus": place.gpus, "max_restarts": restarts, "max_task_retries": -1}
-    return actor.options(**options, runtime_env={"env_vars": environment}).remote(*args)
+    return actor.options(**options, runtime_env={"env_vars": thread_environment(place.threads)}).remote(*args)
 
 
 def make_rewriter(config: Config, base_dir: Path, store_root: str, precision: Precision, monitor: Any) -> Any:
