@@ -257,7 +257,7 @@ def _is_usable(sentence: str) -> bool:
 def _without_sentences(tool: Tool, taken: Iterable[str]) -> Tool:
     description = tool.description
     for sentence in taken:
-        description = description.replace(sentence, "", 1)
+        description = description.replace(sentence, "")
     if description == tool.description:
         return tool
     lines = (" ".join(line.split()) for line in description.split("\n"))

@@ -6,9 +6,8 @@ every fault of a file is one ``InputError`` line that names file and line.
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -26,6 +25,8 @@ def load(folder: Path) -> Corpus:
     if not folder.is_dir():
         raise InputError(f"catalog.source=beir:{folder}: no such folder; give a folder with corpus.jsonl, queries.jsonl and qrels/")
     tools = list(read_tools(folder / "corpus.jsonl"))
+    if not tools:
+        raise InputError(f"{folder / 'corpus.jsonl'}: holds no tools; a catalog needs one a line")
     return Corpus(catalog=Catalog(tuple(tools)), queries=tuple(read_queries(folder, "standard", {t.tool_id for t in tools})))
 
 
@@ -48,7 +49,10 @@ def read_queries(folder: Path, kind: QueryKind, tool_ids: set[str] | None = None
         query_id = _text(row, "_id", path, number)
         if query_id in rows:
             raise InputError(f"{path}:{number}: query id {query_id!r} stands twice; ids must differ")
-        rows[query_id] = (_text(row, "text", path, number), row.get("metadata") or {})
+        metadata = row.get("metadata") or {}
+        if not isinstance(metadata, dict):
+            raise InputError(f"{path}:{number}: metadata of query {query_id!r} is not an object; leave it out or give one")
+        rows[query_id] = (_text(row, "text", path, number), metadata)
     queries: list[Query] = []
     placed: dict[str, str] = {}
     files = [(split, folder / "qrels" / f"{split}.tsv") for split in SPLITS]
@@ -83,43 +87,47 @@ def _query(query_id: str, text: str, metadata: dict[str, Any], *, kind: QueryKin
     )
 
 
-def _read_qrels(path: Path, query_ids: Any, tool_ids: set[str] | None) -> dict[str, dict[str, int]]:
+def _read_qrels(path: Path, query_ids: Collection[str], tool_ids: set[str] | None) -> dict[str, dict[str, int]]:
     golds: dict[str, dict[str, int]] = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        for number, row in enumerate(rows, start=1):
-            if not row or (number == 1 and row[0] == "query-id"):
-                continue
-            if len(row) != 3 or not row[2].strip().lstrip("-").isdigit():
-                raise InputError(f"{path}:{number}: expected query-id, corpus-id and a whole-number score, parted by tabs")
-            query_id, tool_id, score = row[0], row[1], int(row[2])
-            if query_id not in query_ids:
-                raise InputError(f"{path}:{number}: query {query_id!r} is not in queries.jsonl; add it or remove the line")
-            if tool_ids is not None and tool_id not in tool_ids:
-                raise InputError(
-                    f"{path}:{number}: gold {tool_id!r} of query {query_id!r} is not in the catalog; add it or remove the line"
-                )
-            if score > 0:
-                golds.setdefault(query_id, {})[tool_id] = score
+    for number, line in _lines(path):
+        row = line.rstrip("\r\n").split("\t")
+        if row == [""] or (number == 1 and row[0] == "query-id"):
+            continue
+        if len(row) != 3 or not row[2].strip().lstrip("-").isdecimal():
+            raise InputError(f"{path}:{number}: expected query-id, corpus-id and a whole-number score, parted by tabs")
+        query_id, tool_id, score = row[0], row[1], int(row[2])
+        if query_id not in query_ids:
+            raise InputError(f"{path}:{number}: query {query_id!r} is not in queries.jsonl; add it or remove the line")
+        if tool_ids is not None and tool_id not in tool_ids:
+            raise InputError(
+                f"{path}:{number}: gold {tool_id!r} of query {query_id!r} is not in the catalog; add it or remove the line"
+            )
+        if score > 0:
+            golds.setdefault(query_id, {})[tool_id] = score
     return golds
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in _lines(path):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path}:{number}: not JSON ({error.msg} at column {error.colno}); each line is one object") from error
+        if not isinstance(row, dict):
+            raise InputError(f"{path}:{number}: not a JSON object; each line is one object with _id and text")
+        yield number, row
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
     if not path.is_file():
         raise InputError(f"{path}: no such file; a BEIR folder needs corpus.jsonl, queries.jsonl and qrels/")
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise InputError(
-                    f"{path}:{number}: not JSON ({error.msg} at column {error.colno}); each line is one object"
-                ) from error
-            if not isinstance(row, dict):
-                raise InputError(f"{path}:{number}: not a JSON object; each line is one object with _id and text")
-            yield number, row
+    try:
+        with path.open(encoding="utf-8") as file:
+            yield from enumerate(file, start=1)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from error
 
 
 def _text(row: dict[str, Any], field: str, path: Path, number: int) -> str:

@@ -13,6 +13,6 @@ from pipelines.catalogs import beir
 FOLDER = Path(__file__).parent / "data" / "vague_aws"
 
 
-def read(folder: Path = FOLDER) -> list[Query]:
+def read(folder: Path | None = None) -> list[Query]:
     """The queries in file order; ``tier`` is V1, V2 or V3 and ``novelty`` whether training knows a gold operation."""
-    return beir.read_queries(folder, kind="vague")
+    return beir.read_queries(folder or FOLDER, kind="vague")
