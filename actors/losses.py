@@ -1,0 +1,77 @@
+"""InfoNCE with a pull towards the frozen base, as losses of sentence-transformers.
+
+Invariants: ``labels`` are rows of ``base`` (the frozen model's unit vectors), one for each positive document. The pull is
+``weight * mean(1 - cos(document, its base vector))``; on unit vectors this is half the squared distance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss, MultipleNegativesRankingLoss
+from torch import Tensor
+
+_PARTS = 4
+
+
+class AnchoredInfoNCE(MultipleNegativesRankingLoss):
+    """The whole batch at once: the fastest where its activations fit."""
+
+    def __init__(self, model: SentenceTransformer, scale: float, base: Tensor, weight: float) -> None:
+        """``base``: float32 [n, d]."""
+        super().__init__(model, scale=scale)
+        self.base, self.weight = base, weight
+
+    def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> Tensor:
+        """The loss, a scalar."""
+        return self.compute_loss_from_embeddings([_embed(self.model, features) for features in sentence_features], labels)
+
+    def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor) -> Tensor:
+        """As the base class, plus the pull on the positives (``embeddings[1]``)."""
+        embeddings = [e.float() for e in embeddings]
+        loss: Tensor = super().compute_loss_from_embeddings(embeddings, labels)
+        return loss + self.weight * _pull(embeddings[1], self.base, labels)
+
+
+class CachedAnchoredInfoNCE(CachedMultipleNegativesRankingLoss):
+    """In chunks with gradient caching (2101.06983): memory of one chunk, one more forward pass."""
+
+    def __init__(self, model: SentenceTransformer, scale: float, base: Tensor, weight: float, pairs_per_chunk: int) -> None:
+        """``base``: float32 [n, d]."""
+        super().__init__(model, scale=scale, mini_batch_size=pairs_per_chunk)
+        self.base, self.weight = base, weight
+
+    def calculate_loss(self, reps: list[list[Tensor]], labels: Tensor | None = None, *, with_backward: bool = False) -> Tensor:
+        """As the base class, plus the pull on the positives (``reps[1]``)."""
+        loss: Tensor = super().calculate_loss(reps, labels, with_backward=with_backward)
+        if labels is None or not self.weight:
+            return loss
+        pull = self.weight * _pull(torch.cat(reps[1]).float(), self.base, labels)
+        if with_backward:
+            pull.backward()
+            pull = pull.detach()
+        return loss + pull
+
+
+def _pull(documents: Tensor, base: Tensor, labels: Tensor) -> Tensor:
+    if not len(base):
+        return documents.new_zeros(())
+    return (1.0 - torch.nn.functional.cosine_similarity(documents, base[labels.to(base.device)].to(documents.device))).mean()
+
+
+def _embed(model: Any, features: dict[str, Any]) -> Tensor:
+    """Embed in parts of like length: tool documents vary fourfold, and padding costs as much as text."""
+    mask = features["attention_mask"].bool()
+    order = torch.argsort(mask.sum(dim=1), stable=True)
+    parts = []
+    for rows in order.chunk(_PARTS):
+        columns = mask[rows].any(dim=0)
+        part = {
+            key: value[rows][:, columns] if isinstance(value, Tensor) and value.shape == mask.shape else value
+            for key, value in features.items()
+        }
+        parts.append(model(part)["sentence_embedding"])
+    return torch.cat(parts)[torch.argsort(order)]

@@ -1,0 +1,108 @@
+"""Training rows from a corpus: for the encoder's warm start, for its units, and for the rewriter's warm start. Pure.
+
+Invariants: only queries of the train split become rows; an equal corpus and seed give equal rows. Kinds are weighed, not counted:
+the vague queries are few beside the catalog's own sentences and teach most.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from actors.core.batches import EncoderRow
+from actors.core.types import Catalog, Corpus, Query
+from configs.schema import EncoderConfig
+
+KIND_WEIGHTS: dict[str, float] = {"vague": 40, "standard": 8, "symptom": 6, "sentence": 8, "example": 2}
+"""Rows of each kind among 64 of the warm start."""
+CATALOG_KINDS = ("symptom", "sentence", "example")
+"""Kinds of query that come from the catalog's own text."""
+REWRITE = "rewrite:"
+"""Prefix of the groups that hold rewrites; what follows is the query's kind."""
+
+Target = Callable[[str], str]
+"""Tool id -> the text that the rewriter shall write."""
+Prompt = Callable[[str, Sequence[str]], str]
+"""(query, titles of tools as context) -> the rewriter's prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class SftRow:
+    """What the rewriter is asked, and what it shall answer."""
+
+    prompt: str
+    target: str
+
+
+def encoder_warm_start(corpus: Corpus) -> tuple[list[EncoderRow], dict[str, float]]:
+    """A row for each gold tool of each training query, and the share of each kind in a batch."""
+    rows = [row for query in corpus.select("train") for row in _rows(query, query.text, query.kind, corpus.catalog)]
+    return rows, _shares({row.group for row in rows}, 1.0)
+
+
+def encoder_unit(
+    corpus: Corpus,
+    query_ids: Sequence[str],
+    rewrites: Sequence[tuple[str, str]],
+    negatives: Mapping[str, Sequence[str]],
+    config: EncoderConfig,
+) -> tuple[list[EncoderRow], dict[str, float]]:
+    """Rows of a unit: its queries, their ``rewrites`` (query id, text) and sentences of the catalog, with the config's shares.
+
+    Rewrites that are empty, or only repeat their query or one another, are left out. ``negatives`` maps query ids to hard wrong
+    tools. Without rewrites their share goes to the queries; where the unit is all catalog sentences, theirs to those.
+    """
+    by_id = {query.query_id: query for query in corpus.queries}
+    unit = [by_id[query_id] for query_id in query_ids if by_id[query_id].kind not in CATALOG_KINDS]
+    rows = [row for q in unit for row in _rows(q, q.text, q.kind, corpus.catalog, negatives.get(q.query_id, ()))]
+    distinct = {(query_id, " ".join(text.split()).lower()): text for query_id, text in rewrites}
+    for (query_id, plain), text in distinct.items():
+        query = by_id[query_id]
+        if plain and plain != " ".join(query.text.split()).lower():
+            rows += _rows(query, text, REWRITE + query.kind, corpus.catalog, negatives.get(query_id, ()))
+    rows += [row for q in corpus.select("train", CATALOG_KINDS) for row in _rows(q, q.text, q.kind, corpus.catalog)]
+    groups = {row.group for row in rows}
+    written = {g for g in groups if g.startswith(REWRITE)}
+    rewrite_share = config.rewrite_share if written else 0.0
+    shares = _shares(written, rewrite_share) | _shares(groups & set(CATALOG_KINDS), config.catalog_share)
+    return rows, shares | _shares(groups - written - set(CATALOG_KINDS), 1.0 - rewrite_share - config.catalog_share)
+
+
+def sft_queries(corpus: Corpus, count: int, seed: int) -> list[Query]:
+    """The queries of ``count`` SFT rows, in training order: kinds by weight, each query once before any comes again."""
+    by_kind = {kind: corpus.select("train", (kind,)) for kind in KIND_WEIGHTS}
+    weights = {kind: weight for kind, weight in KIND_WEIGHTS.items() if by_kind[kind]}
+    rng = random.Random(seed)
+    drawn: list[Query] = []
+    # Cumulative rounding: the counts sum to ``count`` exactly.
+    passed, total = 0.0, sum(weights.values())
+    for kind, weight in weights.items():
+        wanted = round(count * (passed + weight) / total) - round(count * passed / total)
+        passed += weight
+        pool = by_kind[kind]
+        while wanted > 0:
+            drawn += rng.sample(pool, min(wanted, len(pool)))
+            wanted -= len(pool)
+    rng.shuffle(drawn)
+    return drawn
+
+
+def sft_rows(queries: Sequence[Query], contexts: Mapping[str, Sequence[str]], prompt: Prompt, target: Target) -> list[SftRow]:
+    """A row for each query, its target the entry of the best gold tool.
+
+    ``contexts`` maps query ids to the titles that the prompt carries. They must come from a retriever that did not train on the
+    query, else the gold tool stands first in training and does not in serving.
+    """
+    return [SftRow(prompt(q.text, contexts.get(q.query_id, ())), target(max(q.gold, key=lambda t: q.gold[t]))) for q in queries]
+
+
+def _rows(query: Query, anchor: str, group: str, catalog: Catalog, negatives: Sequence[str] = ()) -> list[EncoderRow]:
+    gold = tuple(query.gold)
+    return [EncoderRow(anchor, tool_id, gold, group, tuple(negatives)) for tool_id in gold if tool_id in catalog.by_id]
+
+
+def _shares(groups: set[str], share: float) -> dict[str, float]:
+    """``share`` divided among groups by the weights of their kinds."""
+    weights = {group: KIND_WEIGHTS[group.removeprefix(REWRITE)] for group in sorted(groups)}
+    return {group: share * weight / sum(weights.values()) for group, weight in weights.items()}

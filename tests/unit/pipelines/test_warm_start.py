@@ -1,0 +1,91 @@
+"""Training rows from a corpus of nine queries."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from actors.core.types import Catalog, Corpus, Query, QueryKind, Split, Tool
+from configs.schema import EncoderConfig
+from pipelines import warm_start
+
+
+def query(query_id: str, kind: QueryKind, split: Split = "train", gold: str = "a") -> Query:
+    return Query(query_id, f"text of {query_id}", kind, split, {tool: i + 1 for i, tool in enumerate(gold)})
+
+
+CORPUS = Corpus(
+    Catalog(tuple(Tool(t, t, f"Tool {t}", "") for t in "abc")),
+    (
+        query("v1", "vague"),
+        query("v2", "vague", gold="bc"),
+        query("s1", "standard", gold="b"),
+        query("y1", "symptom", gold="c"),
+        query("d1", "sentence", gold="c"),
+        query("d2", "sentence", gold="a"),
+        query("v-test", "vague", "test"),
+        query("v-dev", "vague", "dev"),
+    ),
+)
+
+
+def test_warm_start_has_a_row_for_each_gold_tool_of_training_queries_only() -> None:
+    rows, shares = warm_start.encoder_warm_start(CORPUS)
+    assert [(r.anchor, r.tool_id) for r in rows if r.group == "vague"] == [
+        ("text of v1", "a"),
+        ("text of v2", "b"),
+        ("text of v2", "c"),
+    ]
+    assert not any("v-test" in r.anchor or "v-dev" in r.anchor for r in rows)
+    # 40 : 8 : 6 : 8, since there are no examples.
+    assert shares == pytest.approx({"vague": 40 / 62, "standard": 8 / 62, "symptom": 6 / 62, "sentence": 8 / 62})
+
+
+def test_unit_mixes_queries_rewrites_and_catalog_by_the_configured_shares() -> None:
+    config = EncoderConfig(rewrite_share=0.5, catalog_share=0.14)
+    rewrites = [("v1", "Tool a. Does it."), ("s1", "Tool b. Does it.")]
+    rows, shares = warm_start.encoder_unit(CORPUS, ["v1", "s1"], rewrites, {"v1": ["b"]}, config)
+    assert shares == pytest.approx(
+        {
+            "vague": 0.36 * 40 / 48,
+            "standard": 0.36 * 8 / 48,
+            "rewrite:vague": 0.5 * 40 / 48,
+            "rewrite:standard": 0.5 * 8 / 48,
+            "symptom": 0.14 * 6 / 14,
+            "sentence": 0.14 * 8 / 14,
+        }
+    )
+    assert {r.anchor for r in rows if r.group == "vague"} == {"text of v1"}
+    assert {r.anchor: r.negatives for r in rows if r.negatives} == {"text of v1": ("b",), "Tool a. Does it.": ("b",)}
+    assert Counter(r.group for r in rows)["sentence"] == 2
+
+
+def test_unit_without_rewrites_gives_their_share_to_queries() -> None:
+    rows, shares = warm_start.encoder_unit(CORPUS, ["v1", "s1"], [], {}, EncoderConfig(rewrite_share=0.5, catalog_share=0.2))
+    assert shares["vague"] + shares["standard"] == pytest.approx(0.8)
+    assert not any(r.group.startswith("rewrite") for r in rows)
+
+
+def test_unit_drops_rewrites_that_are_empty_copied_or_repeated() -> None:
+    rewrites = [("v1", " "), ("v1", "Text  of V1"), ("v1", "Tool a."), ("v1", "tool  a.")]
+    rows, _ = warm_start.encoder_unit(CORPUS, ["v1", "v2"], rewrites, {}, EncoderConfig())
+    assert len([r for r in rows if r.group == "rewrite:vague"]) == 1
+
+
+def test_sft_queries_are_weighed_by_kind_and_exhausted_before_they_repeat() -> None:
+    drawn = warm_start.sft_queries(CORPUS, 62, seed=0)
+    assert Counter(q.kind for q in drawn) == {"vague": 40, "standard": 8, "symptom": 6, "sentence": 8}
+    assert Counter(q.query_id for q in drawn if q.kind == "vague") == {"v1": 20, "v2": 20}
+    assert len(warm_start.sft_queries(CORPUS, 17, seed=0)) == 17
+    assert drawn == warm_start.sft_queries(CORPUS, 62, seed=0) != warm_start.sft_queries(CORPUS, 62, seed=1)
+
+
+def test_sft_rows_take_the_best_gold_tool_and_the_given_context() -> None:
+    rows = warm_start.sft_rows(
+        [CORPUS.queries[1], CORPUS.queries[0]],
+        {"v2": ["Tool a", "Tool b"]},
+        prompt=lambda text, titles: f"{text} | {', '.join(titles)}",
+        target=lambda tool_id: f"entry {tool_id}",
+    )
+    assert [(r.prompt, r.target) for r in rows] == [("text of v2 | Tool a, Tool b", "entry c"), ("text of v1 | ", "entry a")]
