@@ -34,8 +34,6 @@ logger = logging.getLogger(__name__)
 
 DEMO_OPERATIONS = 5_000
 """The demo's catalog holds at most this many operations."""
-LABELLED_KINDS = ("standard", "vague")
-"""Kinds with a gold that somebody gave; ``max_train_queries`` counts these, the others only feed the warm start."""
 _HELD_OUT_WEIGHT = 2
 _FULLY_JUDGED = ("vague",)
 
@@ -164,7 +162,7 @@ def _subset(queries: Sequence[Query], config: CatalogConfig, seed: int) -> list[
             raise InputError(f"catalog.{name}=0 leaves a split empty; give 1 or more, or null for all")
     groups: dict[tuple[str, str], list[Query]] = defaultdict(list)
     for query in queries:
-        if limits[query.split] is not None and query.kind in LABELLED_KINDS:
+        if limits[query.split] is not None and query.kind in aws_queries.LABELLED_KINDS:
             groups[query.split, "" if query.split == "train" else query.tier].append(query)
     dropped: set[str] = set()
     for (split, _), members in groups.items():

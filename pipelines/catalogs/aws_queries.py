@@ -23,11 +23,14 @@ from actors.core.types import Catalog, Corpus, Novelty, Query, QueryKind, Split,
 from pipelines.catalogs import aws
 from pipelines.catalogs.text import NearCopies, content_stems, stem_frequency
 
+LABELLED_KINDS = ("standard", "vague")
+"""Kinds whose gold somebody gave; the others only follow from where a text stands."""
 MAX_GOLD = 3
 """A text that stands with more operations than this says too little about any of them."""
 _UNSEEN_SHARE = 0.15
 _DEV_SHARE_OF_UNSEEN = 0.3
-_TEST_SHARE, _DEV_SHARE = 0.20, 0.07
+_TEST_SHARE, _DEV_SHARE = 0.5, 0.15
+"""Of the standard queries whose operation has another labelled query that is for training."""
 _MIN_WORDS, _MAX_WORDS = 6, 40
 
 _LEAD = re.compile(
@@ -69,7 +72,7 @@ def build(operations: Sequence[aws.Operation], vague: Sequence[Query]) -> Corpus
     standard = _standard_texts(operations)
     unseen = _unseen_operations(standard, vague, equivalents)
     blocked = unseen.keys() | {e for tool_id in unseen for e in equivalents.get(tool_id, ())}
-    labelled = [*vague, *_split_standard(standard, unseen, blocked)]
+    labelled = [*vague, *_split_standard(standard, unseen, blocked, {t for q in vague if q.split == "train" for t in q.gold})]
     kept = _without_near_copies(labelled)
     taken = _documentation_texts(operations, blocked)
     training: list[Query] = [_training_query(kind, text) for kind, text in taken.values()]
@@ -148,24 +151,28 @@ def _unseen_operations(
     return unseen
 
 
-def _split_standard(texts: Iterable[_Text], unseen: dict[str, Split], blocked: Iterable[str]) -> list[Query]:
-    closed = set(blocked)
+def _split_standard(texts: Sequence[_Text], unseen: dict[str, Split], blocked: Collection[str], asked: set[str]) -> list[Query]:
+    """Unseen operations have their split; one text of each seen operation trains, unless a vague query (``asked``) does."""
+    train_only = {min((text.key for text in texts if tool_id in text.gold), key=by_hash) for tool_id in _golds(texts) - asked}
     queries: list[Query] = []
     for text in texts:
         splits = {unseen[t] for t in text.gold if t in unseen}
-        if splits and text.gold <= closed:
+        novelty: Novelty = "unseen" if splits else "seen"
+        if splits and text.gold <= set(blocked):
             split: Split = "test" if "test" in splits else "dev"
-            novelty: Novelty = "unseen"
-        elif text.gold & closed:
+        elif text.gold & set(blocked):
             continue
         else:
-            share = by_hash(f"split {text.key}")
+            share = 1.0 if text.key in train_only else by_hash(f"split {text.key}")
             split = "test" if share < _TEST_SHARE else "dev" if share < _TEST_SHARE + _DEV_SHARE else "train"
-            novelty = "seen"
         gold = dict.fromkeys(sorted(text.gold), 1)
         query_id = f"standard-{text.key}"
         queries.append(Query(query_id, text.text, "standard", split, gold, "standard", need=query_id, novelty=novelty))
     return queries
+
+
+def _golds(texts: Iterable[_Text]) -> set[str]:
+    return {tool_id for text in texts for tool_id in text.gold}
 
 
 def _documentation_texts(operations: Sequence[aws.Operation], blocked: set[str]) -> dict[str, tuple[QueryKind, _Text]]:
@@ -245,8 +252,8 @@ def _without_near_copies(queries: Sequence[Query]) -> list[Query]:
 
 
 def seen_only(queries: Sequence[Query]) -> list[Query]:
-    """Without the dev and test queries called seen whose operations no training query touches (any more, in a cut catalog)."""
-    touched = {t for q in queries if q.split == "train" for t in q.gold}
+    """Without the dev and test queries called seen whose operations no labelled training query touches, or none any more."""
+    touched = {t for q in queries if q.split == "train" and q.kind in LABELLED_KINDS for t in q.gold}
     return [q for q in queries if q.split == "train" or q.novelty != "seen" or touched & q.gold.keys()]
 
 

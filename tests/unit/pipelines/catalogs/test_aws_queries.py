@@ -88,7 +88,8 @@ def test_seen_queries_need_a_training_query() -> None:
     seen = Query("b", "y", "vague", "test", {"t": 1, "s": 1}, novelty="seen")
     orphan = Query("c", "z", "vague", "test", {"s": 1}, novelty="seen")
     unseen = Query("d", "w", "vague", "dev", {"u": 1}, novelty="unseen")
-    assert aws_queries.seen_only([train, seen, orphan, unseen]) == [train, seen, unseen]
+    sentence = Query("e", "v", "sentence", "train", {"s": 1})  # not labelled by anybody, so it makes no operation known
+    assert aws_queries.seen_only([train, seen, orphan, unseen, sentence]) == [train, seen, unseen, sentence]
 
 
 def test_equivalents_of_an_unseen_operation_give_no_training_query(sdk: Path, vague_folder: Path) -> None:
