@@ -128,11 +128,7 @@ class RewriterHost(Host):
         """Rewrites as evaluation and serving use them: ``eval_samples`` texts a query, the first greedy, the others sampled."""
         model, config = self._ensure(version), self._config
         progress = part_of(self.report(stage), len(queries), done, len(queries) if total is None else total)
-        found = model.rewrite(queries, contexts, 1, 0.0, seed, progress)[1]
-        if config.eval_samples > 1:
-            sampled = model.rewrite(queries, contexts, config.eval_samples - 1, config.temperature, seed, progress)[1]
-            found = [[*first, *others] for first, others in zip(found, sampled, strict=True)]
-        return [[completion.text for completion in completions] for completions in found]
+        return serving_rewrites(model, queries, contexts, config.eval_samples, config.temperature, seed, progress)
 
     def _ensure(self, version: int) -> RewriterModel:
         if self._model is None:
