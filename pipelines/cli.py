@@ -1,0 +1,120 @@
+"""The command line: ``cohyde JOB ...``; every job also runs as ``python -m pipelines.JOB ...``.
+
+Invariants: what the user got wrong is one line on stderr and exit code 2; Ctrl-C and SIGTERM end everything and give 130 and 143;
+any other failure is 1, with its traceback; the libraries' log goes to files of the run directory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import warnings
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+import yaml
+from rich.console import Console
+
+from configs.errors import InputError
+from configs.load import load
+from configs.schema import Config
+
+WIDTH_WITHOUT_TERMINAL = 120
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
+
+
+@app.callback()
+def _cohyde() -> None:
+    """CoHyDE: a query rewriter and a dense encoder, trained against each other over a catalog of tools."""
+
+
+@app.command()
+def cotrain(
+    config: Annotated[str, typer.Option(help="YAML file, as configs/demo.yaml.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Dotted overrides, as rewriter.samples_per_query=8.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print resolved config and placement plan; start nothing.")] = False,
+) -> None:
+    """Run, or resume, a co-training run: warm start, rounds, baselines, comparison, report."""
+    console = _console()
+    resolved = load(config, overrides or [])
+    if dry_run:
+        _show_plan(resolved, console)
+        return
+    _library_logs(Path(resolved.run_dir) / "logs")
+    from pipelines import job
+
+    page = job.run(resolved, console)
+    console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def evaluate(context: typer.Context) -> None:
+    """Measure a release, or the frozen encoder, on a benchmark (see: cohyde evaluate --help)."""
+    from pipelines import evaluate as command
+
+    raise typer.Exit(command.main(context.args))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def report(context: typer.Context) -> None:
+    """Write a run directory's report anew (see: cohyde report --help)."""
+    from pipelines import report as command
+
+    raise typer.Exit(command.main(context.args))
+
+
+def _console() -> Console:
+    return Console() if sys.stdout.isatty() else Console(width=WIDTH_WITHOUT_TERMINAL)
+
+
+def _show_plan(config: Config, console: Console) -> None:
+    from pipelines import preflight
+
+    console.print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), highlight=False, markup=False)
+    for line in preflight.check(config, None):
+        console.print(line, highlight=False, markup=False)
+
+
+def _library_logs(directory: Path) -> None:
+    """Send what libraries log or warn to ``driver.log``; silence their bars."""
+    if directory.parent.exists() and not (directory.parent / "config.yaml").exists() and any(directory.parent.iterdir()):
+        return  # somebody else's directory: the run refuses it, and nothing is written there
+    directory.mkdir(parents=True, exist_ok=True)
+    os.environ |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    logging.basicConfig(
+        filename=directory / "driver.log", level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s"
+    )
+    logging.captureWarnings(True)
+    warnings.simplefilter("default")
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        code = typer.main.get_command(app).main(args=arguments, prog_name="cohyde", standalone_mode=False)
+    except typer.exceptions.TyperException as error:
+        message = str(getattr(error, "format_message", error.__str__)())
+        print(f"cohyde: {' '.join(message.split())} See --help.", file=sys.stderr)
+        return 2
+    except InputError as error:
+        print(f"cohyde: {error}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, asyncio.CancelledError, typer.Abort):
+        print("cohyde: interrupted; run the same command again to resume", file=sys.stderr)
+        return 130
+    return code if isinstance(code, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

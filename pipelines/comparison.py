@@ -1,0 +1,266 @@
+"""The comparison at the end of a run: every arm and round measured on test, the release chosen on dev, the files of the results.
+
+Invariants: the fusion weight of each arm and round is fitted on dev, as is the choice of the release; test queries are read once,
+for the table; files are written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+
+from actors.core import fusion, ranking
+from actors.core.snapshots import SnapshotStore
+from actors.core.types import BASE_VERSION, Corpus, Mode, Query
+from actors.index import Retriever
+from configs.schema import Config
+from pipelines import compare, report
+from pipelines.compare import ArmResult
+from pipelines.evaluate import PerQuery, evaluate_mode, snapshot_root
+
+SAMPLES = 20
+"""Test queries whose rewrites and rankings the report shows."""
+SHOWN_TOOLS = 3
+
+
+class RewriteSet:
+    """The rewrites of all dev and test queries by one arm and round, as one Parquet file of the run directory."""
+
+    def __init__(self, run_dir: Path, arm: str, round_number: int | None) -> None:
+        """Nothing is read or written yet."""
+        self.name = arm if round_number is None else f"{arm}-round-{round_number}"
+        self.path = run_dir / "results" / "rewrites" / f"{self.name}.parquet"
+
+    def write(self, queries: Sequence[Query], rewrites: Sequence[Sequence[str]]) -> None:
+        """Keep the rewrites of each query."""
+        rows = {"query_id": [q.query_id for q in queries], "rewrites": [list(texts) for texts in rewrites]}
+        write_whole(self.path, lambda path: pq.write_table(pa.table(rows), path))
+
+    def read(self) -> dict[str, list[str]]:
+        """Query id -> its rewrites."""
+        table = pq.read_table(self.path)
+        return dict(zip(table["query_id"].to_pylist(), table["rewrites"].to_pylist(), strict=True))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line-up to measure: which retriever, whose rewrites, in which modes."""
+
+    arm: str
+    round: int | None
+    retriever_arm: str
+    retriever: int
+    rewrites: RewriteSet | None
+    modes: tuple[Mode, ...]
+
+    @property
+    def name(self) -> str:
+        """The arm, with its round where it has one."""
+        return self.arm if self.round is None else f"{self.arm} {self.round}"
+
+
+@dataclass
+class Comparison:
+    """Measures every arm of a finished run and writes what it found."""
+
+    config: Config
+    run_dir: Path
+    corpus: Corpus
+    precision: Literal["float32", "bfloat16"]
+    dev_figures: list[dict[str, Any]] = field(default_factory=list, init=False)
+    weights: dict[str, float] = field(default_factory=dict, init=False)
+    loaded: tuple[str, int, Retriever] | None = field(default=None, init=False)
+
+    def finish(self, console: Console) -> Path:
+        """Measure, write results.json, per_query.parquet, release.json, samples.json and report.html, print the table."""
+        test = self.corpus.select("test")
+        results: list[ArmResult] = []
+        samples = [{**_about(q, self.corpus), "rounds": []} for q in _sample(test, self.config.seed)]
+        entries = list(self.entries())
+        with console.status("Comparing the arms") as status:
+            for done, entry in enumerate(entries):
+                status.update(
+                    f"Comparing the arms: {entry.arm} {'' if entry.round is None else entry.round} ({done + 1} of {len(entries)})"
+                )
+                results += self._measure(entry, test, samples)
+        rows = compare.compare(results, test)
+        directory = self.run_dir / "results"
+        write_whole(directory / "per_query.parquet", lambda path: pq.write_table(_per_query(results), path))
+        write_json(self.run_dir / "samples.json", samples)
+        write_json(self.run_dir / "results.json", rows)
+        self._log_quality(rows)
+        self._release()
+        page = report.write(self.run_dir)
+        compare.show(rows, console)
+        return page
+
+    def entries(self) -> Iterator[Entry]:
+        """What is measured, arms in the order of the table."""
+        units, baselines = self.config.loop.units, self.config.loop.baselines
+        plain: tuple[Mode, ...] = ("raw", "hybrid")
+        written: tuple[Mode, ...] = ("rewrite", "fused", "hybrid")
+        yield Entry("bm25", None, "cohyde", BASE_VERSION, None, ("bm25",))
+        yield Entry("frozen", None, "cohyde", BASE_VERSION, None, plain)
+        for arm in ("zero_shot", "sft", *(["qta"] if "qta" in baselines else [])):
+            yield Entry(arm, None, "cohyde", BASE_VERSION, RewriteSet(self.run_dir, arm, None), written)
+        if "encoder_alone" in baselines:
+            yield Entry("encoder_alone", None, "encoder_alone", units, None, plain)
+        for number in range(units + 1):
+            rewrites = RewriteSet(self.run_dir, "cohyde", number)
+            yield Entry("cohyde", number, "cohyde", number, rewrites, ("raw", *written))
+
+    def _measure(self, entry: Entry, test: Sequence[Query], samples: list[dict[str, Any]]) -> list[ArmResult]:
+        retriever = self._retriever(entry)
+        rewrites = entry.rewrites.read() if entry.rewrites else {}
+        dev = self.corpus.select("dev")
+        weight = self._fit(entry, retriever, dev, rewrites)
+        results = []
+        for mode in entry.modes:
+            for split, queries in (("dev", dev), ("test", test)):
+                texts = [rewrites[q.query_id] for q in queries] if rewrites and mode != "raw" else None
+                per_query = evaluate_mode(retriever, queries, texts, mode, weight)
+                if split == "dev":
+                    self.dev_figures += _dev_figures(entry, mode, weight, queries, per_query)
+                else:
+                    results.append(ArmResult(entry.arm, entry.round, mode, per_query))
+        self._show_samples(entry, retriever, rewrites, weight, samples)
+        return results
+
+    def _retriever(self, entry: Entry) -> Retriever:
+        if self.loaded is None or self.loaded[:2] != (entry.retriever_arm, entry.retriever):
+            base = snapshot_root(self.config, self.run_dir)
+            if entry.retriever_arm != "cohyde":
+                base = f"{base.removesuffix('/snapshots')}/arms/{entry.retriever_arm}/snapshots"
+            directory = SnapshotStore(base).fetch("retriever", entry.retriever)
+            retriever = Retriever.load(
+                directory,
+                self.config,
+                self.corpus.catalog,
+                version=entry.retriever,
+                precision=self.precision,
+                threads=os.cpu_count(),
+            )
+            self.loaded = (entry.retriever_arm, entry.retriever, retriever)
+        return self.loaded[2]
+
+    def _fit(self, entry: Entry, retriever: Retriever, dev: Sequence[Query], rewrites: dict[str, list[str]]) -> float:
+        """The fusion weight of this arm and round, fitted on dev; 0 where it has no rewrites."""
+        if not rewrites:
+            return 0.0
+        weight, _ = fusion.fit_weight(
+            retriever.vectors([q.text for q in dev]),
+            retriever.mean_vectors([rewrites[q.query_id] for q in dev]),
+            retriever.dense.vectors,
+            retriever.dense.tool_ids,
+            dev,
+        )
+        self.weights[entry.name] = weight
+        return weight
+
+    def _show_samples(
+        self, entry: Entry, retriever: Retriever, rewrites: dict[str, list[str]], weight: float, samples: list[dict[str, Any]]
+    ) -> None:
+        if entry.arm not in ("frozen", "encoder_alone", "cohyde"):
+            return
+        queries = [sample["query"] for sample in samples]
+        texts = [rewrites[sample["query_id"]] for sample in samples] if rewrites else None
+        raw = retriever.rank(queries, None, "raw", 0.0, SHOWN_TOOLS)
+        fused = retriever.rank(queries, texts, "fused", weight, SHOWN_TOOLS) if texts else raw
+        for row, sample in enumerate(samples):
+            gold = {tool["tool_id"] for tool in sample["gold"]}
+            shown = [
+                [{"tool_id": t, "title": self.corpus.catalog.by_id[t].title, "gold": t in gold} for t, _ in found[row]]
+                for found in (raw, fused)
+            ]
+            if entry.arm == "cohyde":
+                text = texts[row][0] if texts else ""
+                sample["rounds"].append({"round": entry.round, "rewrite": text, "raw": shown[0], "fused": shown[1]})
+            else:
+                sample["frozen" if entry.arm == "frozen" else "baseline"] = shown[0]
+
+    def _release(self) -> None:
+        """The round with the best dev figure (mean of standard and vague nDCG@5, fused) becomes the run's release."""
+        figures: dict[int, float] = {}
+        for row in self.dev_figures:
+            if (row["arm"], row["mode"], row["tools"]) == ("cohyde", "fused", "all") and row["slice"] in ("standard", "vague"):
+                figures[row["round"]] = figures.get(row["round"], 0.0) + row["value"] / 2
+        best = max(figures, key=lambda number: (round(figures[number], 6), number))
+        record = {
+            "rewriter": best,
+            "retriever": best,
+            "catalog": self.corpus.catalog.catalog_hash,
+            "fusion_weight": self.weights[f"cohyde {best}"],
+            "dev_ndcg5": figures,
+        }
+        write_json(self.run_dir / "release.json", record)
+
+    def _log_quality(self, rows: Sequence[compare.Row]) -> None:
+        """Replace the quality events of an earlier comparison of this run by those of this one."""
+        path = self.run_dir / "metrics.jsonl"
+        kept = [line for line in path.read_text().splitlines() if line and '"event": "quality"' not in line]
+        now = path.stat().st_mtime
+        events = [dict(row) | {"time": now, "event": "quality", "split": "test"} for row in rows if row["metric"] == "nDCG@5"]
+        kept += [json.dumps(event) for event in [*events, *({"time": now, "event": "quality", **row} for row in self.dev_figures)]]
+        write_whole(path, lambda temporary: _text(temporary, "\n".join(kept) + "\n"))
+
+
+def _dev_figures(entry: Entry, mode: Mode, weight: float, queries: Sequence[Query], per_query: PerQuery) -> list[dict[str, Any]]:
+    about = {"arm": entry.arm, "round": entry.round, "mode": mode, "split": "dev", "tools": "all", "metric": "nDCG@5"}
+    figures = []
+    for name in ("standard", "V1", "V2", "V3", "vague"):
+        ids = [q.query_id for q in queries if name in (q.tier, q.kind)]
+        if ids:
+            figures.append(
+                {**about, "slice": name, "n": len(ids), "weight": weight, "value": ranking.mean(per_query, ids)["nDCG@5"]}
+            )
+    return figures
+
+
+def _sample(queries: Sequence[Query], seed: int) -> list[Query]:
+    """Test queries to show: vague tiers and standard in turn, the same ones for the same seed."""
+    shuffled = [queries[i] for i in np.random.default_rng(seed).permutation(len(queries))]
+    by_tier: dict[str, list[Query]] = {}
+    for query in shuffled:
+        by_tier.setdefault(query.tier, []).append(query)
+    turns = [query for turn in zip(*(tier[:SAMPLES] for tier in by_tier.values()), strict=False) for query in turn]
+    return turns[:SAMPLES]
+
+
+def _about(query: Query, corpus: Corpus) -> dict[str, Any]:
+    gold = [{"tool_id": t, "title": corpus.catalog.by_id[t].title} for t in query.gold]
+    return {"query_id": query.query_id, "query": query.text, "tier": query.tier, "tools": query.novelty, "gold": gold}
+
+
+def _per_query(results: Sequence[ArmResult]) -> pa.Table:
+    rows = [
+        {"arm": r.arm, "round": r.round, "mode": r.mode, "query_id": query_id, **values}
+        for r in results
+        for query_id, values in r.per_query.items()
+    ]
+    return pa.Table.from_pylist(rows)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON, whole or not at all."""
+    write_whole(path, lambda temporary: _text(temporary, json.dumps(value, indent=1) + "\n"))
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Write a file under a temporary name and rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    write(temporary)
+    temporary.replace(path)
+
+
+def _text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
