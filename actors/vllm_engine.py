@@ -22,7 +22,7 @@ os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 
 import torch
-from vllm import LLM, SamplingParams, TokensPrompt
+from vllm import LLM, SamplingParams, TokensPrompt, ir
 from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 from vllm.lora.request import LoRARequest
@@ -41,6 +41,35 @@ TOKENS_PER_STEP = 2048
 """Tokens computed in one step of the engine."""
 BLOCK_TOKENS = 32
 """Tokens in a block of the cache, the smallest that vLLM's CPU attention takes: samples of one query share its whole blocks."""
+
+
+NORMS = "cohyde_cpu"
+"""vLLM's own C kernels for RMS norms: it takes them on GPUs only, and without them a quarter of the time on a CPU goes to norms."""
+
+
+def _kernel_takes(x: torch.Tensor, weight: torch.Tensor | None, epsilon: float, variance_size: int | None = None) -> bool:
+    return variance_size is None and weight is not None and weight.dtype == x.dtype
+
+
+def _sum_kernel_takes(
+    x: torch.Tensor, x_residual: torch.Tensor, weight: torch.Tensor | None, epsilon: float, variance_size: int | None = None
+) -> bool:
+    return _kernel_takes(x, weight, epsilon, variance_size)
+
+
+@ir.ops.rms_norm.register_impl(NORMS, supported=current_platform.is_cpu(), supports_args=_kernel_takes)
+def _rms_norm(x: torch.Tensor, weight: torch.Tensor | None, epsilon: float, variance_size: int | None = None) -> torch.Tensor:
+    output = torch.empty_like(x)
+    torch.ops._C.rms_norm(output, x, weight, epsilon)
+    return output
+
+
+@ir.ops.fused_add_rms_norm.register_impl(NORMS, supported=current_platform.is_cpu(), supports_args=_sum_kernel_takes, inplace=True)
+def _fused_add_rms_norm(
+    x: torch.Tensor, x_residual: torch.Tensor, weight: torch.Tensor | None, epsilon: float, variance_size: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    torch.ops._C.fused_add_rms_norm(x, x_residual, weight, epsilon)
+    return x, x_residual
 
 
 class DenseLora(PunicaWrapperCPU):
@@ -156,6 +185,7 @@ class VllmEngine:
             wrapper = f"{DenseLora.__module__}.{DenseLora.__qualname__}"
             setattr(current_platform, "get_punica_wrapper", lambda: wrapper)  # noqa: B010
         config = self._config
+        norms = {"rms_norm": [NORMS, "native"], "fused_add_rms_norm": [NORMS, "native"]} if on_cpu else {}
         with _threads(self._threads if on_cpu else None):
             return LLM(
                 model=str(model_dir),
@@ -174,6 +204,7 @@ class VllmEngine:
                 max_cpu_loras=2,
                 max_lora_rank=config.lora_rank,
                 disable_log_stats=True,
+                ir_op_priority=norms,
             )
 
     def _engine(self) -> Any:

@@ -20,7 +20,7 @@ MIN_QUERY_TOKENS = 32
 """A query keeps at least this many of its tokens before any context title is kept."""
 
 _SENTENCE_END = re.compile(r"(?<!\be\.g\.)(?<!\bi\.e\.)(?<!\betc\.)(?<!\bvs\.)(?<=[.!?])\s+(?=[A-Z\"'(])")
-_MARKUP = re.compile(r"[*_`#]{1,3}(?=\S)|(?<=\S)[*`]{1,3}|^[-*>#\s]+", re.MULTILINE)
+_MARKUP = re.compile(r"\*\*|`|^\s*[-*>#]+\s", re.MULTILINE)
 _LABEL = re.compile(r"^(?:(?:api\s+)?catalog(?:ue)? entry|entry|answer)\s*:\s*", re.IGNORECASE)
 _QUOTES = "\"'\u201c\u201d\u2018\u2019 "
 
@@ -83,14 +83,9 @@ def _frame(query: str, titles: Sequence[str], tokenizer: ChatTokenizer) -> str:
 
 def _plain(text: str, tokenizer: ChatTokenizer) -> str:
     """The text on one line, without the strings that the tokenizer would read as special tokens."""
-    while True:
-        stripped = text
-        for token in tokenizer.all_special_tokens:
-            stripped = stripped.replace(token, " ")
-        # Removing one token may join the halves of another.
-        if stripped == text:
-            return " ".join(text.split())
-        text = stripped
+    for token in tokenizer.all_special_tokens:
+        text = text.replace(token, " ")
+    return " ".join(text.split())
 
 
 def catalog_entry(tool: Tool, max_words: int = ENTRY_WORDS) -> str:
