@@ -6,10 +6,13 @@ Invariants: only processes whose id and start time were noted are ever ended; a 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
+import gc
 import json
 import os
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -123,6 +126,13 @@ def memory_by_role() -> dict[str, Any]:
             info = process.memory_full_info()
             roles[role] = roles.get(role, 0.0) + float(getattr(info, "pss", info.rss)) / 1e9
     return {"gb": round(sum(roles.values()), 3), "by_role": {role: round(gb, 3) for role, gb in sorted(roles.items())}}
+
+
+def give_back_memory() -> None:
+    """Return what is free to the system: glibc keeps it otherwise, and a learner that waits holds what its peak needed."""
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def within(timeout_s: float, call: Callable[[], Any]) -> None:

@@ -29,7 +29,7 @@ class CatalogConfig(Section):
     services: Literal["demo", "all"] | list[str] = "all"
     """AWS only: the demo's subset, all, or service names as botocore spells them."""
     max_train_queries: Count | None = None
-    """Labelled training queries the rounds use (all if null); chosen by hash, kinds kept in proportion."""
+    """Labelled training queries there are at all (all if null); chosen by hash, tiers kept in proportion."""
     max_test_queries_per_tier: Count | None = None
     """Test queries of each tier (all if null); chosen by hash, seen and unseen kept in proportion. Dev likewise."""
 
@@ -137,7 +137,7 @@ class LoopConfig(Section):
     units: Positive = 3
     """Units to run (rounds in rounds mode)."""
     queries_per_unit: Positive | None = None
-    """Queries in a unit; null in rounds mode, where a unit holds all."""
+    """Labelled training queries in a unit, cut from shuffled epochs; null (rounds only) is all of them."""
     max_rewriter_lag: Count = 0
     """``generate(u)`` may start once rewriter ``u - max_rewriter_lag`` is published."""
     max_retriever_lag: Count = 0
@@ -153,10 +153,9 @@ class LoopConfig(Section):
 
     @model_validator(mode="after")
     def _mode_fits(self) -> LoopConfig:
-        if self.mode == "rounds" and (self.max_rewriter_lag or self.max_retriever_lag or self.queries_per_unit):
+        if self.mode == "rounds" and (self.max_rewriter_lag or self.max_retriever_lag):
             raise ValueError(
-                "loop.mode=rounds needs loop.max_rewriter_lag=0, loop.max_retriever_lag=0 and loop.queries_per_unit=null;"
-                " set loop.mode=continual for lags"
+                "loop.mode=rounds needs loop.max_rewriter_lag=0 and loop.max_retriever_lag=0; set loop.mode=continual for lags"
             )
         if self.mode == "continual" and (self.queries_per_unit is None or self.max_rewriter_lag < 1):
             raise ValueError("loop.mode=continual needs loop.queries_per_unit and loop.max_rewriter_lag >= 1")

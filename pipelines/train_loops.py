@@ -29,6 +29,7 @@ from actors.core.snapshots import SnapshotStore
 from actors.core.types import BASE_VERSION, Corpus
 from actors.interfaces import Progress
 from actors.monitor import Reporter, memory_mb
+from actors.processes import give_back_memory
 from configs.schema import Config, Placement
 from pipelines import datasets, warm_start
 
@@ -158,6 +159,7 @@ def _serve_jobs(kind: Kind, loop_config: Mapping[str, Any], store: SnapshotStore
         metrics = _publish(kind, store, job, done, train, report)
         remote.ask_now(feed.finished.remote(job["version"], metrics), CONTROL_TIMEOUT_S, f"the {kind} feed")
         _report(job["version"], metrics)
+        give_back_memory()
 
 
 def _publish(kind: Kind, store: SnapshotStore, job: Job, done: int, train: Train, progress: Progress) -> dict[str, Any]:
