@@ -1,0 +1,111 @@
+"""The encoder learns, the same way whether or not it is stopped in between; a tiny random BERT on six tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from actors.core.batches import EncoderRow
+from actors.core.types import Catalog, Tool
+from actors.encoder import Encoder
+from actors.encoder_trainer import EncoderTrainer
+from actors.training import TrainingDiverged
+from configs.schema import EncoderConfig
+from tests.tiny_models import make_encoder
+
+pytestmark = pytest.mark.ray
+
+VERBS, NOUNS = ("make", "list", "drop"), ("bucket", "queue")
+SLANG = {"make": "new", "list": "show", "drop": "kill", "bucket": "pail", "queue": "line"}
+TOOLS = tuple(Tool(f"{v}-{n}", f"{v}{n}", f"{v} {n}", f"{v} one {n} of the account") for v in VERBS for n in NOUNS)
+CATALOG = Catalog(TOOLS)
+ROWS = [EncoderRow(f"{SLANG[v]} {SLANG[n]} {i}", f"{v}-{n}", (f"{v}-{n}",), "vague") for v in VERBS for n in NOUNS for i in "12"]
+SHARES = {"vague": 1.0}
+SMALL = EncoderConfig(query_tokens=16, document_tokens=32, pairs_per_step=6, pairs_per_chunk=6, learning_rate=3e-3)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    words = [word for tool in TOOLS for word in tool.document.replace(".", " ").split()]
+    return make_encoder(tmp_path_factory.mktemp("models") / "encoder", [*words, *SLANG.values(), "1", "2", "."])
+
+
+def trainer(base: Path, **changes: Any) -> EncoderTrainer:
+    return EncoderTrainer(SMALL.model_copy(update=changes), CATALOG, base, "float32", threads=1)
+
+
+def weights(learner: EncoderTrainer) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in learner.model.state_dict().items()}
+
+
+def equal(one: EncoderTrainer, other: EncoderTrainer) -> bool:
+    left, right = weights(one), weights(other)
+    return all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_it_learns_and_what_it_saves_is_an_encoder(base: Path, tmp_path: Path) -> None:
+    learner, seen = trainer(base), []
+    metrics = learner.train(ROWS, SHARES, 40, 1, lambda done, total: seen.append((done, total)))
+    assert metrics["steps"] == len(metrics["losses"]) == 40 and seen[-1] == (40, 40)
+    assert metrics["loss_last"] < 0.3 * metrics["loss_first"]
+    learner.save(tmp_path)
+    encoder = Encoder(tmp_path, SMALL, "float32", 1)
+    cosines = encoder.encode_queries([r.anchor for r in ROWS]) @ encoder.encode_documents([t.document for t in TOOLS]).T
+    assert [TOOLS[i].tool_id for i in cosines.argmax(axis=1)] == [r.tool_id for r in ROWS]
+
+
+def test_equal_seeds_give_equal_weights_and_others_do_not(base: Path) -> None:
+    learners = [trainer(base) for _ in range(3)]
+    for learner, seed in zip(learners, (1, 1, 2), strict=True):
+        learner.train(ROWS, SHARES, 3, seed)
+    assert equal(learners[0], learners[1]) and not equal(learners[0], learners[2])
+
+
+def test_a_saved_state_goes_on_as_if_it_had_not_been_stopped(base: Path, tmp_path: Path) -> None:
+    through = trainer(base)
+    through.train(ROWS[:8], SHARES, 4, 1)
+    through.save(tmp_path)
+    through.train(ROWS, SHARES, 4, 2)
+    restarted = trainer(base)
+    restarted.load(tmp_path)
+    restarted.train(ROWS, SHARES, 4, 2)
+    assert equal(through, restarted)
+    forgetful = trainer(base)
+    forgetful.load(tmp_path)
+    forgetful._optimizer = {}
+    forgetful.train(ROWS, SHARES, 4, 2)
+    assert not equal(through, forgetful)
+
+
+def test_gradient_caching_changes_nothing_but_memory(base: Path) -> None:
+    whole, cached = trainer(base, learning_rate=1e-3), trainer(base, learning_rate=1e-3, pairs_per_chunk=2)
+    losses = [learner.train(ROWS, SHARES, 5, 1)["losses"] for learner in (whole, cached)]
+    assert losses[0] == pytest.approx(losses[1], abs=2e-3)
+
+
+def test_the_pull_keeps_documents_near_the_frozen_base(base: Path, tmp_path: Path) -> None:
+    documents = [tool.document for tool in TOOLS]
+    before = Encoder(base, SMALL, "float32", 1).encode_documents(documents)
+    moved = {}
+    for weight in (0.0, 30.0):
+        learner = trainer(base, anchor_weight=weight)
+        learner.train(ROWS, SHARES, 25, 1)
+        learner.save(tmp_path / str(weight))
+        after = Encoder(tmp_path / str(weight), SMALL, "float32", 1).encode_documents(documents)
+        moved[weight] = float(np.mean(1 - (before * after).sum(axis=1)))
+    assert moved[30.0] < 0.5 * moved[0.0]
+
+
+def test_mined_negatives_are_pushed_away(base: Path) -> None:
+    rows = [EncoderRow(r.anchor, r.tool_id, r.gold, r.group, ("drop-queue", "make-bucket")) for r in ROWS[:2] + ROWS[4:6]]
+    metrics = trainer(base, pairs_per_step=2, pairs_per_chunk=2, mined_negatives=2).train(rows, SHARES, 30, 1)
+    assert metrics["loss_last"] < 0.5 * metrics["loss_first"]
+
+
+def test_a_run_that_diverges_ends_with_its_step(base: Path) -> None:
+    with pytest.raises(TrainingDiverged, match=r"(loss|grad_norm) is (nan|inf) at step \d+ of 20"):
+        trainer(base, learning_rate=1e38).train(ROWS, SHARES, 20, 1)
