@@ -122,4 +122,5 @@ class TransformersEngine:
     def _completion(self, token_ids: list[int], ends: set[int]) -> Completion:
         length = next((i + 1 for i, token in enumerate(token_ids) if token in ends), None)
         text = self._tokenizer.decode(token_ids[:length], skip_special_tokens=True)
-        return Completion(text, length or len(token_ids), length is not None)
+        # A character cut in its middle decodes to the replacement character; vLLM leaves it out too.
+        return Completion(text.rstrip("\ufffd"), length or len(token_ids), length is not None)

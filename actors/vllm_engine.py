@@ -15,7 +15,7 @@ import gc
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
@@ -23,13 +23,14 @@ os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 
 import torch
 from vllm import LLM, SamplingParams, TokensPrompt, ir
+from vllm.config.lora import MaxLoRARanks
 from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 
-from actors.core.types import Completion
+from actors.core.types import Completion, InputError
 from actors.interfaces import Progress
 from configs.schema import RewriterConfig
 
@@ -202,7 +203,7 @@ class VllmEngine:
                 enable_lora=True,
                 max_loras=1,
                 max_cpu_loras=2,
-                max_lora_rank=config.lora_rank,
+                max_lora_rank=_slot_rank(config.lora_rank),
                 disable_log_stats=True,
                 ir_op_priority=norms,
             )
@@ -216,6 +217,14 @@ class VllmEngine:
         self._adapter = adapter
         if not self._engine().reset_prefix_cache():
             raise RuntimeError("vLLM kept its prefix cache: a request is still under way")
+
+
+def _slot_rank(rank: int) -> MaxLoRARanks:
+    """The least rank that vLLM has slots for and that holds adapters of ``rank``."""
+    fitting: list[MaxLoRARanks] = [r for r in sorted(get_args(MaxLoRARanks)) if r >= rank]
+    if not fitting:
+        raise InputError(f"rewriter.lora_rank={rank} exceeds what vLLM takes; set it to {max(get_args(MaxLoRARanks))} or less")
+    return fitting[0]
 
 
 def _sampling(samples: int, temperature: float, max_new_tokens: int, seed: int) -> SamplingParams:

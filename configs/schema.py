@@ -78,7 +78,7 @@ class RewriterConfig(Section):
     """``auto`` is vLLM where it is installed, else transformers (the run says so)."""
     samples_per_query: Positive = 4
     """K: rewrites sampled for each training query."""
-    temperature: Annotated[float, Field(gt=0)] = 1.0
+    temperature: Annotated[float, Field(gt=0, le=2)] = 1.0
     """Sampling temperature of training rewrites; evaluation is greedy for the first and samples the others."""
     eval_samples: Positive = 1
     """Rewrites a query at evaluation and in serving; their vectors are averaged."""
