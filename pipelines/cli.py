@@ -92,6 +92,10 @@ def _library_logs(directory: Path) -> None:
     )
     logging.captureWarnings(True)
     warnings.simplefilter("default")
+    # Ray's native code writes to the descriptor itself; what Python prints still reaches the user.
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    with (directory / "driver.log").open("a") as log:
+        os.dup2(log.fileno(), 2)
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:

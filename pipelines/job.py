@@ -7,7 +7,6 @@ arms differ in nothing but the learners they leave out; nothing here looks at a 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import shutil
 import time
@@ -22,7 +21,7 @@ from rich.console import Console
 
 from actors import remote
 from actors.core.snapshots import SnapshotStore
-from actors.core.types import BASE_VERSION, Corpus, Query
+from actors.core.types import BASE_VERSION, Corpus, InputError, Query
 from actors.models import native_precision, resolve_encoder, resolve_rewriter
 from actors.monitor import Display
 from actors.processes import memory_by_role
@@ -34,11 +33,11 @@ from pipelines.evaluate import snapshot_root
 from pipelines.ray_stages import Handles, Learner, RayStages
 from pipelines.units import COHYDE, CONFIG_FILE, ENCODER_ALONE, QTA, Arm, check_run_dir, plan
 
-logger = logging.getLogger(__name__)
-
 QUERIES_PER_CALL = 256
 MEMORY_EVERY_S = 5.0
 STOP_TIMEOUT_S = 60.0
+FAILED_STOP_TIMEOUT_S = 3.0
+"""A learner is not waited for long when the run fails or is interrupted: Ctrl-C ends everything within 20 seconds."""
 
 BASELINES = {"encoder_alone": ENCODER_ALONE, "qta": QTA}
 
@@ -104,8 +103,15 @@ def run(config: Config, console: Console) -> Path:
             rewriter_base,
             native_precision(config.precision),
         )
-        with Display(job.monitor, console):
-            asyncio.run(_arms(job, console))
+        try:
+            with Display(job.monitor, console):
+                asyncio.run(_arms(job, console))
+        except InputError:
+            raise
+        except Exception:
+            # Shown before the cluster goes down: a thread of Ray's that meets the end of it ends the process without a word.
+            traceback.print_exc()
+            raise SystemExit(1) from None
     return Comparison(config, run_dir, corpus, job.precision).finish(console)
 
 
@@ -128,11 +134,34 @@ async def _arms(job: Job, console: Console) -> None:
     sampling = asyncio.ensure_future(_sample_memory(job))
     try:
         for arm in [COHYDE, *(BASELINES[name] for name in job.config.loop.baselines)]:
+            if is_finished(job, arm):
+                continue
             started = time.monotonic()
             await ArmRun(job, arm, console).run()
             job.log({"event": "phase", "name": f"arm {arm.name}", "seconds": time.monotonic() - started})
     finally:
         sampling.cancel()
+
+
+def is_finished(job: Job, arm: Arm) -> bool:
+    """Whether an earlier part of this run did all of the arm's work."""
+    store, units = SnapshotStore(f"{job.root(arm)}/snapshots"), job.config.loop.units
+    trained = {"retriever": arm.train_encoder, "rewriter": arm.train_rewriter}
+    if any(wanted and (store.latest(kind) or 0) < units for kind, wanted in trained.items()):
+        return False
+    return all(rewrites.path.exists() for rewrites, _, _ in rewrite_sets(job, arm))
+
+
+def rewrite_sets(job: Job, arm: Arm) -> list[tuple[RewriteSet, int, int]]:
+    """The rewrites of dev and test that the comparison needs of an arm: (file, rewriter version, retriever version)."""
+    units = job.config.loop.units
+    if not arm.train_rewriter:
+        return []
+    if arm == QTA:
+        return [(RewriteSet(job.run_dir, "qta", None), units, BASE_VERSION)]
+    rounds = [(RewriteSet(job.run_dir, "cohyde", number), number, number) for number in range(units + 1)]
+    untrained = (RewriteSet(job.run_dir, "zero_shot", None), BASE_VERSION, BASE_VERSION)
+    return [untrained, (RewriteSet(job.run_dir, "sft", None), 0, BASE_VERSION), *rounds]
 
 
 async def _sample_memory(job: Job) -> None:
@@ -176,12 +205,11 @@ class ArmRun:
             units = plan(self.job.config.loop, self.job.config.seed, [q.query_id for q in self.job.labelled])
             await cotrain.run(stages, units, self.job.config.loop, self.job.log, self.arm)
             await asyncio.gather(*(learner.stop(STOP_TIMEOUT_S) for learner in learners))
-            await self._rewrites_for_comparison(len(units))
+            for rewrites in rewrite_sets(self.job, self.arm):
+                await self._rewrite_set(*rewrites)
         except BaseException:
-            # A thread that still talks to the cluster when it goes down would end the process before its traceback is seen.
-            logger.exception("arm %s failed", self.arm.name)
-            traceback.print_exc()
-            await asyncio.gather(*(learner.stop(STOP_TIMEOUT_S) for learner in learners if learner.future), return_exceptions=True)
+            ended = (learner.stop(FAILED_STOP_TIMEOUT_S) for learner in learners if learner.future)
+            await asyncio.gather(*ended, return_exceptions=True)
             raise
         finally:
             remote.end([h for h in (self.scorer, self.builder, self.registry, self.rewriter) if h is not None])
@@ -203,7 +231,7 @@ class ArmRun:
         assert self.encoder is not None and self.rewriter_learner is not None
         warm = {"version": 0, "unit": None, "seed": self.job.config.seed}
         if not self.store.has("rewriter", 0):
-            await self._rewrite_set("zero_shot", None, BASE_VERSION, BASE_VERSION)
+            await self._rewrite_set(*rewrite_sets(self.job, self.arm)[0])
         if not self.store.has("encoder", 0):
             await self._phase("warm start of the encoder", self._published(self.encoder, "encoder", warm))
         if not self.store.has("retriever", 0):
@@ -256,19 +284,8 @@ class ArmRun:
         for kind, version in wanted:
             self.store.publish(kind, version, _copy_of(source, kind, version), source.manifest(kind, version))
 
-    async def _rewrites_for_comparison(self, rounds: int) -> None:
-        if not self.arm.train_rewriter:
-            return
-        if self.arm == QTA:
-            await self._rewrite_set("qta", None, rounds, BASE_VERSION)
-            return
-        await self._rewrite_set("sft", None, 0, BASE_VERSION)
-        for version in range(rounds + 1):
-            await self._rewrite_set("cohyde", version, version, version)
-
-    async def _rewrite_set(self, arm: str, round_number: int | None, rewriter: int, retriever: int) -> None:
+    async def _rewrite_set(self, kept: RewriteSet, rewriter: int, retriever: int) -> None:
         """Write the rewrites of all dev and test queries by one pair of versions, once."""
-        kept = RewriteSet(self.job.run_dir, arm, round_number)
         if kept.path.exists():
             return
         started = time.monotonic()

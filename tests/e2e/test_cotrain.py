@@ -1,0 +1,158 @@
+"""The main job as a user runs it, on tiny models: to its end, killed in each stage and resumed, interrupted, with wrong input."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from actors.core.snapshots import SnapshotStore
+from tests.e2e.small_world import command, make_world, overrides
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+def run(*arguments: str, timeout: float = 400) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), cwd=REPOSITORY, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def wait_for(path: Path, process: subprocess.Popen[str], timeout_s: float = 240) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not path.exists():
+        assert process.poll() is None, f"the run ended (exit {process.returncode}) before {path}"
+        assert time.monotonic() < deadline, f"no {path} in {timeout_s} s"
+        time.sleep(0.05)
+
+
+def gone(processes: list[psutil.Process], timeout_s: float) -> bool:
+    return not psutil.wait_procs(processes, timeout=timeout_s)[1]
+
+
+@pytest.mark.timeout(900)
+def test_killed_in_each_stage_the_run_is_resumed_and_trains_every_unit_once(world: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    settings = overrides(world, run_dir)
+    # One file of each stage; the driver is killed as soon as it appears, so the stage after it is under way.
+    moments = ["snapshots/encoder/0", "data/rewrites/0", "snapshots/encoder/1", "data/scored/0", "snapshots/rewriter/1"]
+    for moment in moments:
+        process = subprocess.Popen(
+            command(*settings), cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True
+        )
+        wait_for(run_dir / moment, process)
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+    ended = run(*settings)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert "CoHyDE" in ended.stdout and (run_dir / "report.html").exists()
+    store = SnapshotStore(str(run_dir / "snapshots"))
+    assert store.versions("retriever") == [-1, 0, 1, 2] and store.versions("rewriter") == [0, 1, 2]
+    for kind in ("encoder", "rewriter"):
+        for version in store.versions(kind)[1:]:
+            assert store.manifest(kind, version)["parents"] == {kind: version - 1}
+    rows = json.loads((run_dir / "results.json").read_text())
+    arms = {(row["arm"], row["round"]) for row in rows}
+    singles = {"bm25", "frozen", "encoder_alone", "zero_shot", "sft", "qta"}
+    assert arms == {(arm, None) for arm in singles} | {("cohyde", number) for number in (0, 1, 2)}
+    assert all(0 <= row["value"] <= 1 for row in rows)
+
+
+def test_interrupted_it_leaves_no_process_and_says_how_to_go_on(world: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    process = subprocess.Popen(
+        command(*overrides(world, run_dir)), cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wait_for(run_dir / "snapshots" / "retriever" / "-1", process)
+    started = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130 and "run the same command again to resume" in errors
+    assert gone(started, 5)
+
+
+def test_what_the_user_got_wrong_is_one_line_and_exit_code_2(world: Path, tmp_path: Path) -> None:
+    settings = overrides(world, tmp_path / "run")
+    cases = [
+        (["rewriter.sample_per_query=8"], "samples_per_query"),
+        (["encoder.model=no-such-model"], "no-such-model"),
+        (["placement.embedded_cpus=1"], "placement"),
+        ([f"catalog.source=beir:{tmp_path / 'nowhere'}"], "nowhere"),
+    ]
+    for wrong, named in cases:
+        ended = run(*settings, *wrong, timeout=120)
+        assert ended.returncode == 2, (wrong, ended.stderr[-2000:])
+        assert named in ended.stderr and len(ended.stderr.strip().splitlines()) == 1, ended.stderr
+    assert not (tmp_path / "run" / "snapshots").exists()
+
+
+def test_a_run_directory_of_another_config_is_refused_and_left_alone(world: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    (run_dir / "config.yaml").write_text("seed: 1\n")
+    ended = run(*overrides(world, run_dir), timeout=120)
+    assert ended.returncode == 2 and str(run_dir) in ended.stderr
+    assert [path.name for path in run_dir.iterdir()] == ["config.yaml"] and (run_dir / "config.yaml").read_text() == "seed: 1\n"
+
+
+def test_a_submitted_job_returns_the_exit_code(world: Path, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("0" * 64)
+    environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_USAGE_STATS_ENABLED": "0"}
+    environment.pop("RAY_ADDRESS", None)
+    ray = str(REPOSITORY / ".venv" / "bin" / "ray")
+    if not Path(ray).exists():
+        ray = "ray"
+    temporary = Path("/tmp") / f"ray-e2e-{os.getpid()}"
+    head = subprocess.Popen(
+        [ray, "start", "--head", "--block", "--port=0", "--dashboard-port=8299", "--num-cpus=8", f"--temp-dir={temporary}"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        settings = [*overrides(world, tmp_path / "run"), "loop.units=1", "loop.baselines=[]"]
+        job = ["--address", "http://127.0.0.1:8299", "--working-dir", str(REPOSITORY), "--", "python", *command(*settings)[1:]]
+        deadline = time.monotonic() + 60
+        while True:
+            listed = subprocess.run(
+                [ray, "job", "list", *job[:2]], env=environment, capture_output=True, text=True, timeout=60, check=False
+            )
+            if listed.returncode == 0:
+                break
+            assert time.monotonic() < deadline, listed.stderr[-2000:]
+            time.sleep(1)
+        good = subprocess.run(
+            [ray, "job", "submit", *job], env=environment, capture_output=True, text=True, timeout=400, check=False
+        )
+        assert good.returncode == 0, good.stdout[-3000:] + good.stderr[-2000:]
+        assert (tmp_path / "run" / "report.html").exists()
+        bad = subprocess.run(
+            [ray, "job", "submit", *job, "encoder.model=no-such-model"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert bad.returncode != 0 and "no-such-model" in bad.stdout + bad.stderr
+    finally:
+        started = psutil.Process(head.pid).children(recursive=True)
+        head.send_signal(signal.SIGTERM)
+        try:
+            head.wait(20)
+        except subprocess.TimeoutExpired:
+            head.kill()
+        for process in psutil.wait_procs(started, timeout=10)[1]:
+            process.kill()
