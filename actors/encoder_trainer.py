@@ -145,7 +145,7 @@ class EncoderTrainer:
         )
         scale = 1.0 / config.temperature
         loss: torch.nn.Module = AnchoredInfoNCE(self.model, scale, base, config.anchor_weight)
-        if config.pairs_per_chunk < config.pairs_per_step:
+        if config.pairs_per_chunk:
             loss = CachedAnchoredInfoNCE(self.model, scale, base, config.anchor_weight, config.pairs_per_chunk)
         trainer = _Trainer(
             model=self.model,

@@ -49,8 +49,8 @@ class EncoderConfig(Section):
     """Optimizer steps in each unit."""
     pairs_per_step: Positive = 64
     """(anchor, tool) pairs in one InfoNCE batch."""
-    pairs_per_chunk: Positive = 32
-    """Pairs embedded at once inside a step (gradient caching); bounds memory."""
+    pairs_per_chunk: Positive | None = None
+    """Pairs embedded at once inside a step, by gradient caching, which bounds memory for a third more time; null is all at once."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     """Peak learning rate (AdamW) of the warm start and of each unit."""
     temperature: Annotated[float, Field(gt=0)] = 0.05
@@ -218,6 +218,6 @@ class Config(Section):
             raise ValueError("encoder.rewrite_share + encoder.catalog_share exceed 1; lower one of them")
         if self.rewriter.samples_per_query < 2:
             raise ValueError("rewriter.samples_per_query must be at least 2: a preference pair needs a best and a worst")
-        if self.encoder.pairs_per_chunk > self.encoder.pairs_per_step:
+        if self.encoder.pairs_per_chunk and self.encoder.pairs_per_chunk > self.encoder.pairs_per_step:
             raise ValueError("encoder.pairs_per_chunk exceeds encoder.pairs_per_step; lower it")
         return self

@@ -25,7 +25,7 @@ TOOLS = tuple(Tool(f"{v}-{n}", f"{v}{n}", f"{v} {n}", f"{v} one {n} of the accou
 CATALOG = Catalog(TOOLS)
 ROWS = [EncoderRow(f"{SLANG[v]} {SLANG[n]} {i}", f"{v}-{n}", (f"{v}-{n}",), "vague") for v in VERBS for n in NOUNS for i in "12"]
 SHARES = {"vague": 1.0}
-SMALL = EncoderConfig(query_tokens=16, document_tokens=32, pairs_per_step=6, pairs_per_chunk=6, learning_rate=3e-3)
+SMALL = EncoderConfig(query_tokens=16, document_tokens=32, pairs_per_step=6, learning_rate=3e-3)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_the_pull_keeps_documents_near_the_frozen_base(base: Path, tmp_path: Pat
 
 def test_mined_negatives_are_pushed_away(base: Path) -> None:
     rows = [EncoderRow(r.anchor, r.tool_id, r.gold, r.group, ("drop-queue", "make-bucket")) for r in ROWS[:2] + ROWS[4:6]]
-    metrics = trainer(base, pairs_per_step=2, pairs_per_chunk=2, mined_negatives=2).train(rows, SHARES, 30, 1)
+    metrics = trainer(base, pairs_per_step=2, mined_negatives=2).train(rows, SHARES, 30, 1)
     assert metrics["loss_last"] < 0.5 * metrics["loss_first"]
 
 

@@ -30,7 +30,7 @@ CORPUS = Corpus(Catalog(TOOLS), QUERIES)
 WORDS = " ".join([t.document for t in TOOLS] + [q.text for q in QUERIES]).replace(".", " . ").split()
 CONFIG = Config.model_validate(
     {
-        "encoder": {"warm_start_steps": 3, "steps_per_unit": 3, "pairs_per_step": 6, "pairs_per_chunk": 6, "mined_negatives": 0},
+        "encoder": {"warm_start_steps": 3, "steps_per_unit": 3, "pairs_per_step": 6, "mined_negatives": 0},
         "rewriter": {"sft_steps": 2, "sft_rows_per_step": 4, "dpo_steps_per_unit": 2, "pairs_per_step": 2, "lora_rank": 4},
         "placement": {
             "encoder_trainer": {"cpus": 0.5, "threads": 1},
