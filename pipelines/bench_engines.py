@@ -1,0 +1,169 @@
+"""Text generation measured: vLLM against ``transformers.generate``, and against the arithmetic of the machine.
+
+Invariants: same model, prompts, precision and threads for both, each after a warm-up; the rate of a plain matrix product is taken
+beside the measurement, before and after it.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+from actors.core.prompts import rewrite_prompt
+from actors.core.types import Corpus
+from actors.interfaces import Engine
+from actors.rewriter import EngineName, Precision, choose_engine, make_engine
+from configs.schema import Config
+
+PROMPTS = 64
+WARM_UP_PROMPTS = 8
+PRODUCT_SIZE = 1024
+
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all parts measure with."""
+
+    config: Config
+    corpus: Corpus
+    encoder_dir: Path
+    rewriter_dir: Path
+    precision: Precision
+    threads: int
+    scratch: Path
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What an engine did: ``tokens`` were generated for ``rewrites`` in ``seconds``."""
+
+    rewrites: int
+    tokens: int
+    seconds: float
+
+    @property
+    def rewrites_per_s(self) -> float:
+        """Rewrites a second."""
+        return self.rewrites / self.seconds
+
+
+def floor_share(parameters: int, tokens: int, gflops: float, seconds: float) -> float:
+    """The arithmetic floor, ``2 * parameters * tokens`` operations at ``gflops`` (1e9 a second), as a share of ``seconds``."""
+    return 2 * parameters * tokens / (gflops * 1e9) / seconds
+
+
+def measure_engines(bench: Bench) -> Figures:
+    """Rewrites per second of vLLM (with and without an adapter) against transformers, and vLLM's share of the floor."""
+    prompts, prompt_tokens = _prompts(bench)
+    transformers = _measure(bench, "transformers", prompts)[0]
+    figures: Figures = {"transformers_rewrites_per_s": transformers.rewrites_per_s}
+    if choose_engine("auto") != "vllm":
+        return figures | {"vllm_over_transformers": None}
+    plain, adapted, gflops = _measure(bench, "vllm", prompts, _fresh_adapter(bench))
+    return figures | {
+        "vllm_rewrites_per_s": plain.rewrites_per_s,
+        "vllm_tokens_per_s": plain.tokens / plain.seconds,
+        "vllm_over_transformers": plain.rewrites_per_s / transformers.rewrites_per_s,
+        "vllm_adapter_rewrites_per_s": adapted.rewrites_per_s if adapted else None,
+        "floor_share": floor_share(_parameters(bench.rewriter_dir), prompt_tokens + plain.tokens, gflops, plain.seconds),
+        "matrix_product_gflops": gflops,
+    }
+
+
+def _prompts(bench: Bench) -> tuple[list[str], int]:
+    """Prompts of labelled queries with titles drawn from the catalog, and their tokens."""
+    from transformers import AutoTokenizer
+
+    settings, rng = bench.config.rewriter, random.Random(bench.config.seed)
+    tokenizer: Any = AutoTokenizer.from_pretrained(bench.rewriter_dir)
+    queries = labelled_texts(bench.corpus)
+    tools = bench.corpus.catalog.tools
+    prompts = []
+    for query in rng.sample(queries, min(PROMPTS, len(queries))):
+        titles = [tool.title for tool in rng.sample(tools, min(settings.context_tools, len(tools)))]
+        prompts.append(rewrite_prompt(query, titles, tokenizer, settings.prompt_tokens))
+    return prompts, sum(len(tokenizer.encode(prompt, add_special_tokens=False)) for prompt in prompts)
+
+
+def labelled_texts(corpus: Corpus) -> list[str]:
+    """Texts of the labelled training queries; of all queries where none is labelled so."""
+    texts = [query.text for query in corpus.select("train", ("vague", "standard"))]
+    return texts or [query.text for query in corpus.queries]
+
+
+def _measure(
+    bench: Bench, name: EngineName, prompts: Sequence[str], adapter_dir: Path | None = None
+) -> tuple[Generation, Generation | None, float]:
+    """Generation by the base, by an adapter if one is given, and the matrix product's rate beside the first."""
+    engine = make_engine(name, bench.config.rewriter, bench.precision, bench.threads)
+    try:
+        engine.load_base(bench.rewriter_dir)
+        _generate(engine, bench, prompts[:WARM_UP_PROMPTS])
+        before = _product_gflops(bench.precision)
+        plain = _generate(engine, bench, prompts)
+        gflops = fmean([before, _product_gflops(bench.precision)])
+        adapted = None
+        if adapter_dir is not None:
+            engine.load_adapter(1, adapter_dir)
+            adapted = _generate(engine, bench, prompts)
+        return plain, adapted, gflops
+    finally:
+        engine.close()
+        gc.collect()
+
+
+def _generate(engine: Engine, bench: Bench, prompts: Sequence[str]) -> Generation:
+    settings = bench.config.rewriter
+    started = time.perf_counter()
+    rows = engine.generate(
+        prompts,
+        settings.samples_per_query,
+        settings.temperature,
+        settings.max_new_tokens,
+        bench.config.seed,
+        lambda done, total: None,
+    )
+    seconds = time.perf_counter() - started
+    return Generation(sum(map(len, rows)), sum(c.token_count for row in rows for c in row), seconds)
+
+
+def _fresh_adapter(bench: Bench) -> Path:
+    """An untrained adapter: it costs what a trained one costs."""
+    from actors.rewriter_trainer import RewriterTrainer
+
+    out = bench.scratch / "adapter"
+    RewriterTrainer(bench.config.rewriter, bench.precision).dpo(bench.rewriter_dir, None, [], out, bench.config.seed)
+    return out
+
+
+def _parameters(model_dir: Path) -> int:
+    """Weights of a model; an embedding that is tied to the output is stored, and counted, once."""
+    from safetensors import safe_open
+
+    count = 0
+    for file in model_dir.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as weights:
+            count += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+    return count
+
+
+def _product_gflops(precision: Precision) -> float:
+    """Rate of a square matrix product, in 1e9 operations a second: the median of nine."""
+    import torch
+
+    matrix = torch.randn(PRODUCT_SIZE, PRODUCT_SIZE).to(getattr(torch, precision))
+    seconds = []
+    for _ in range(11):
+        started = time.perf_counter()
+        matrix @ matrix
+        seconds.append(time.perf_counter() - started)
+    return 2 * PRODUCT_SIZE**3 / median(seconds[2:]) / 1e9
