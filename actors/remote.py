@@ -47,9 +47,11 @@ CLUSTER_ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_maximum_startup_concurrency": "8",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-"""Ray's own switches, unless the user sets them: Train's controller takes reports once an interval, by default 2 s."""
+"""Ray's own switches, unless the user sets them: Train's controller takes reports once an interval, by default 2 s, and a raylet
+warns of more processes than cores, which is how this runs on purpose."""
 
 
 @dataclass(frozen=True)
