@@ -22,7 +22,7 @@ def score_rewrite(
     margin: float,
     config: RetrievalConfig,
 ) -> Score:
-    """Reward and its parts. ``ranked``: ``reward_k`` tool ids or more, best first; ``margin``: best gold minus best wrong cosine."""
+    """Reward and its parts. ``ranked``: ``reward_k`` or more tool ids, best first; ``margin``: best gold - best wrong cosine."""
     quality = ndcg(ranked, gold, config.reward_k)
     penalty = config.penalty if is_degenerate(completion, query) else 0.0
     return Score(reward=quality + config.margin_weight * margin - penalty, ndcg=quality, margin=margin, penalty=penalty)
