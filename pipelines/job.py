@@ -28,7 +28,7 @@ from actors.processes import memory_by_role
 from configs.load import save
 from configs.schema import Config
 from pipelines import catalogs, cotrain, preflight, train_loops, warm_start
-from pipelines.comparison import Comparison, RewriteSet
+from pipelines.arms import Comparison, RewriteSet
 from pipelines.evaluate import snapshot_root
 from pipelines.ray_stages import Handles, Learner, RayStages
 from pipelines.units import COHYDE, CONFIG_FILE, ENCODER_ALONE, QTA, Arm, check_run_dir, plan
