@@ -22,6 +22,7 @@ os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 
 import torch
+from transformers import AutoConfig
 from vllm import LLM, SamplingParams, TokensPrompt, ir
 from vllm.config.lora import MaxLoRARanks
 from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
@@ -37,7 +38,7 @@ from configs.schema import RewriterConfig
 Precision = Literal["float32", "bfloat16"]
 
 MAX_SEQUENCES = 256
-"""Sequences decoded together; more gain nothing on two cores."""
+"""Sequences decoded together: enough rows to keep matrix products at their full rate on two cores."""
 TOKENS_PER_STEP = 2048
 """Tokens computed in one step of the engine."""
 BLOCK_TOKENS = 32
@@ -186,19 +187,20 @@ class VllmEngine:
             wrapper = f"{DenseLora.__module__}.{DenseLora.__qualname__}"
             setattr(current_platform, "get_punica_wrapper", lambda: wrapper)  # noqa: B010
         config = self._config
+        tokens = config.prompt_tokens + config.max_new_tokens
         norms = {"rms_norm": [NORMS, "native"], "fused_add_rms_norm": [NORMS, "native"]} if on_cpu else {}
         with _threads(self._threads if on_cpu else None):
             return LLM(
                 model=str(model_dir),
                 dtype=self._precision,
-                max_model_len=config.prompt_tokens + config.max_new_tokens,
+                max_model_len=tokens,
                 max_num_seqs=MAX_SEQUENCES,
-                max_num_batched_tokens=TOKENS_PER_STEP,
+                max_num_batched_tokens=max(TOKENS_PER_STEP, tokens),
                 # A prompt in parts with a seed of its own fails on a CPU ("CPU Generator does not use offset").
                 enable_chunked_prefill=False,
                 enable_prefix_caching=True,
                 block_size=BLOCK_TOKENS,
-                kv_cache_memory_bytes=2**30,
+                kv_cache_memory_bytes=_cache_bytes(model_dir, config, self._precision),
                 enforce_eager=on_cpu,
                 enable_lora=True,
                 max_loras=1,
@@ -217,6 +219,21 @@ class VllmEngine:
         self._adapter = adapter
         if not self._engine().reset_prefix_cache():
             raise RuntimeError("vLLM kept its prefix cache: a request is still under way")
+
+
+def _cache_bytes(model_dir: Path, config: RewriterConfig, precision: Precision) -> int:
+    """Keys and values of ``MAX_SEQUENCES`` sequences whose samples share their prompt, all but its last block."""
+    model = AutoConfig.from_pretrained(model_dir).get_text_config()
+    heads = getattr(model, "num_key_value_heads", None) or model.num_attention_heads
+    width = getattr(model, "head_dim", None) or model.hidden_size // model.num_attention_heads
+    token_bytes = 2 * model.num_hidden_layers * heads * width * getattr(torch, precision).itemsize
+    own = BLOCK_TOKENS + _whole_blocks(config.max_new_tokens)
+    shared = _whole_blocks(config.prompt_tokens) / config.samples_per_query
+    return int(MAX_SEQUENCES * (own + shared) * token_bytes)
+
+
+def _whole_blocks(tokens: int) -> int:
+    return -(-tokens // BLOCK_TOKENS) * BLOCK_TOKENS
 
 
 def _slot_rank(rank: int) -> MaxLoRARanks:
