@@ -1,12 +1,12 @@
 """The encoder as a learner: InfoNCE by the trainer of sentence-transformers, on batches that we make.
 
 Invariants: the same state, rows, shares and seed give the same weights, whether or not the process was started anew in between
-(weights, AdamW's moments and the frozen base's vectors are in the state); weights are float32 whatever the precision; a loss or
-gradient that is not finite ends training with ``TrainingDiverged`` and nothing is saved.
+(weights and AdamW's moments are the state); weights are float32 whatever the precision; a loss or gradient that is not finite ends
+training with ``TrainingDiverged``.
 
 Decisions. Dropout is off: with it, attention on a CPU takes a path that makes a step 15 % slower, and gradient caching would have
-to replay it. The pull holds documents, not anchors: their base vectors are computed once and then looked up, 3 to 5 % of
-training time; a frozen copy in each step would cost 30 %, and holding anchors would hold back what vague queries must learn.
+to replay it. The pull holds documents, not anchors: their base vectors are those of the frozen index, which is there already, so it
+costs nothing; a frozen copy in each step would cost 30 %, and holding anchors would hold back what vague queries must learn.
 The learning rate warms up over the first tenth of each call and falls to a tenth along a cosine: each published version is
 annealed, in rounds and in small units alike, and no call depends on how many follow.
 """
@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.sampler import DefaultBatchSampler
 from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
@@ -32,13 +31,13 @@ from transformers.trainer_callback import PrinterCallback
 from actors.core.batches import BatchRow, EncoderRow, make_batches
 from actors.core.types import Catalog
 from actors.encoder import Encoder
+from actors.index_builder import embed_catalog
 from actors.interfaces import Progress
 from actors.losses import AnchoredInfoNCE, CachedAnchoredInfoNCE
 from actors.training import LossCurve, Precision, moments_of, resume_optimizer, schedule, summary
 from configs.schema import EncoderConfig
 
 OPTIMIZER_FILE = "optimizer.pt"
-BASE_FILE = "base_vectors.npz"
 ANCHOR, POSITIVE = "anchor", "positive"
 
 
@@ -53,7 +52,8 @@ class EncoderTrainer:
             torch.set_num_threads(threads)
         self._config, self._catalog, self._base_dir = config, catalog, base_dir
         self._precision, self._threads = precision, threads
-        self._base: Encoder | None = None
+        self._row = {tool.tool_id: row for row, tool in enumerate(catalog.tools)}
+        self._base: torch.Tensor | None = None
         self.load(base_dir)
 
     def load(self, state_dir: Path) -> None:
@@ -67,17 +67,11 @@ class EncoderTrainer:
                 module.p = 0.0
         optimizer = state_dir / OPTIMIZER_FILE
         self._optimizer: dict[Any, Any] = torch.load(optimizer, weights_only=True) if optimizer.exists() else {}
-        self._base_vectors: dict[str, NDArray[np.float32]] = {}
-        if (state_dir / BASE_FILE).exists():
-            with np.load(state_dir / BASE_FILE) as saved:
-                self._base_vectors = dict(zip(saved["tool_ids"].tolist(), saved["vectors"], strict=True))
 
     def save(self, state_dir: Path) -> None:
-        """Write a sentence-transformers directory, with the optimizer's state and the base vectors beside it."""
+        """Write a sentence-transformers directory, with the optimizer's state beside it."""
         self.model.save(str(state_dir), create_model_card=False)
         torch.save(self._optimizer, state_dir / OPTIMIZER_FILE)
-        vectors = np.stack(list(self._base_vectors.values())) if self._base_vectors else np.zeros((0, 0), np.float32)
-        np.savez(state_dir / BASE_FILE, tool_ids=np.array(list(self._base_vectors), dtype=str), vectors=vectors)
 
     def train(
         self,
@@ -97,11 +91,11 @@ class EncoderTrainer:
         started = time.monotonic()
         config = self._config
         batches = make_batches(rows, shares, self._catalog, steps, config.pairs_per_step, config.mined_negatives, seed)
-        base, label_of = self._base_matrix(batches)
+        base = self._base_vectors()
         based = time.monotonic()
         curve = LossCurve(steps, progress)
         with tempfile.TemporaryDirectory(prefix="cohyde-") as scratch:
-            trainer = self._trainer(batches, base, label_of, seed, Path(scratch), curve)
+            trainer = self._trainer(batches, base, seed, Path(scratch), curve)
             resume_optimizer(trainer, self._optimizer)
             trainer.train()
             self._optimizer = moments_of(trainer)
@@ -109,24 +103,20 @@ class EncoderTrainer:
             trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
         return summary(curve, time.monotonic() - based) | {"base_s": based - started}
 
-    def _base_matrix(self, batches: Sequence[Sequence[BatchRow]]) -> tuple[torch.Tensor, dict[str, int]]:
-        """Base vectors of all positives, [n, d], and the row of each; empty where nothing is pulled."""
-        positives = list(dict.fromkeys(row.tool_ids[0] for batch in batches for row in batch))
-        if not self._config.anchor_weight:
-            return torch.zeros(0, 1), dict.fromkeys(positives, 0)
-        missing = [tool_id for tool_id in positives if tool_id not in self._base_vectors]
-        if missing:
-            self._base = self._base or Encoder(self._base_dir, self._config, self._precision, self._threads)
-            texts = [self._catalog.by_id[tool_id].document for tool_id in missing]
-            self._base_vectors |= dict(zip(missing, self._base.encode_documents(texts), strict=True))
-        matrix = np.stack([self._base_vectors[tool_id] for tool_id in positives])
-        return torch.from_numpy(matrix), {tool_id: i for i, tool_id in enumerate(positives)}
+    def _base_vectors(self) -> torch.Tensor:
+        """The frozen base's vector of each tool, [tools, d], in the catalog's order; empty where nothing is pulled."""
+        if self._base is None:
+            vectors = np.zeros((0, 1), dtype=np.float32)
+            if self._config.anchor_weight:
+                frozen = Encoder(self._base_dir, self._config, self._precision, self._threads)
+                vectors, _ = embed_catalog(frozen, self._catalog)
+            self._base = torch.from_numpy(vectors)
+        return self._base
 
     def _trainer(
         self,
         batches: Sequence[Sequence[BatchRow]],
         base: torch.Tensor,
-        label_of: Mapping[str, int],
         seed: int,
         scratch: Path,
         curve: LossCurve,
@@ -150,7 +140,7 @@ class EncoderTrainer:
         trainer = _Trainer(
             model=self.model,
             args=arguments,
-            train_dataset=self._dataset([row for batch in batches for row in batch], label_of),
+            train_dataset=self._dataset([row for batch in batches for row in batch]),
             loss=loss,
             data_collator=_Collator(
                 self.model.preprocess, query_tokens=config.query_tokens, document_tokens=config.document_tokens
@@ -160,13 +150,13 @@ class EncoderTrainer:
         trainer.remove_callback(PrinterCallback)
         return trainer
 
-    def _dataset(self, rows: Sequence[BatchRow], label_of: Mapping[str, int]) -> Dataset:
+    def _dataset(self, rows: Sequence[BatchRow]) -> Dataset:
         """Columns in the order that the loss expects; any column more would be taken for a negative."""
         columns: dict[str, list[Any]] = {ANCHOR: [row.anchor for row in rows]}
         for place in range(len(rows[0].tool_ids)):
             name = f"negative_{place}" if place else POSITIVE
             columns[name] = [self._catalog.by_id[row.tool_ids[place]].document for row in rows]
-        return Dataset.from_dict(columns | {"label": [label_of[row.tool_ids[0]] for row in rows]})
+        return Dataset.from_dict(columns | {"label": [self._row[row.tool_ids[0]] for row in rows]})
 
 
 class _Trainer(SentenceTransformerTrainer):

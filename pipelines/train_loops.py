@@ -89,7 +89,7 @@ def fit(
 
 
 def encoder_loop(loop_config: dict[str, Any]) -> None:
-    """Ray Train's function of the encoder: publishes "encoder" snapshots, which hold weights, moments and base vectors."""
+    """Ray Train's function of the encoder: publishes "encoder" snapshots, which hold weights and moments."""
     from actors.encoder_trainer import EncoderTrainer
 
     config, corpus = Config.model_validate(loop_config["config"]), _corpus(loop_config)

@@ -28,6 +28,11 @@ SHARES = {"vague": 1.0}
 SMALL = EncoderConfig(query_tokens=16, document_tokens=32, pairs_per_step=6, learning_rate=3e-3)
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = [word for tool in TOOLS for word in tool.document.replace(".", " ").split()]

@@ -43,8 +43,11 @@ CONFIG = Config.model_validate(
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with remote.cluster(Config(), tmp_path_factory.mktemp("run")):
-        yield
+    with pytest.MonkeyPatch.context() as patch:
+        # The cluster's processes inherit it.
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        with remote.cluster(Config(), tmp_path_factory.mktemp("run")):
+            yield
 
 
 @pytest.fixture(scope="module")
