@@ -14,8 +14,8 @@ from typing import Any, Protocol
 from actors.core.types import InputError, Tool
 
 INSTRUCTION = "Write the catalog entry of the API operation that answers the request: service, operation, what it does."
-ENTRY_WORDS = 20
-"""Words of a target entry: about 30 tokens, so that it ends within ``rewriter.max_new_tokens``."""
+ENTRY_WORDS = 16
+"""Words of a target entry: about 24 tokens, so that it ends within ``rewriter.max_new_tokens``."""
 MIN_QUERY_TOKENS = 32
 """A query keeps at least this many of its tokens before any context title is kept."""
 

@@ -32,7 +32,7 @@ from pipelines.catalogs import aws, aws_queries, beir, vague
 
 logger = logging.getLogger(__name__)
 
-DEMO_OPERATIONS = 5_000
+DEMO_OPERATIONS = 4_200
 """The demo's catalog holds at most this many operations."""
 _HELD_OUT_WEIGHT = 2
 _FULLY_JUDGED = ("vague",)
