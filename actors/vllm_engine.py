@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +37,7 @@ from actors.interfaces import Progress
 from configs.schema import RewriterConfig
 
 Precision = Literal["float32", "bfloat16"]
+Runs = Sequence[tuple[int, slice]]
 
 MAX_SEQUENCES = 256
 """Sequences decoded together: enough rows to keep matrix products at their full rate on two cores."""
@@ -75,10 +77,19 @@ def _fused_add_rms_norm(
 
 
 class DenseLora(PunicaWrapperCPU):
-    """LoRA as two dense products for each run of rows with one adapter.
+    """LoRA as two dense products for each run of rows with one adapter, in place; rows without an adapter cost nothing.
 
-    vLLM's own CPU code gathers a copy of the adapter's weights for every token.
+    vLLM's own CPU code gathers a copy of the adapter's weights for every token. x is [rows, in], y [rows, out],
+    A [slots, 1, rank, in] and B [slots, 1, out, rank].
     """
+
+    _token_runs: Runs = ()
+    _sampled_runs: Runs = ()
+
+    def update_metadata(self, *args: Any, **kwargs: Any) -> None:
+        """Take which adapter each row of the coming step has."""
+        super().update_metadata(*args, **kwargs)
+        self._token_runs, self._sampled_runs = _runs(self.token_lora_indices), _runs(self.sampler_indices)
 
     def add_lora_linear(
         self,
@@ -92,18 +103,43 @@ class DenseLora(PunicaWrapperCPU):
         buffer: tuple[torch.Tensor, ...] | None = None,
         **kwargs: Any,
     ) -> None:
-        """``y[rows] += scale * x[rows] A^T B^T`` in place; x [tokens, in], y [tokens, sum of slices], A [slots, 1, rank, in]."""
-        if self.no_lora:
-            return
+        """``y += scale * x A^T B^T`` for several linear layers that stand side by side in y, ``output_slices`` wide."""
+        x, y, offset = x.view(-1, x.shape[-1]), y.view(-1, y.shape[-1]), 0
+        for a, b, width in zip(lora_a_stacked, lora_b_stacked, output_slices, strict=True):
+            _add(y[:, offset : offset + width], x, a, b, scale, self._token_runs)
+            offset += width
+
+    def add_lora_logits(
+        self,
+        y: torch.Tensor,
+        x: torch.Tensor,
+        lora_a_stacked: torch.Tensor,
+        lora_b_stacked: torch.Tensor,
+        scale: float,
+        *,
+        buffer: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """The same for the output layer, whose rows are the sampled positions alone."""
         x, y = x.view(-1, x.shape[-1]), y.view(-1, y.shape[-1])
-        starts, lengths, slots, _, _, _ = self.prefill_metadata
-        for start, length, slot in zip(starts.tolist(), lengths.tolist(), slots.tolist(), strict=True):
-            if slot < 0:
-                continue
-            rows, offset = slice(start, start + length), 0
-            for a, b, width in zip(lora_a_stacked, lora_b_stacked, output_slices, strict=True):
-                y[rows, offset : offset + width].addmm_(x[rows] @ a[slot, 0].T, b[slot, 0].T, alpha=scale)
-                offset += width
+        _add(y, x, lora_a_stacked, lora_b_stacked, scale, self._sampled_runs)
+
+
+def _runs(slots: torch.Tensor) -> Runs:
+    """Neighbouring rows of one slot: (slot, rows); rows without an adapter (-1) are left out."""
+    runs, start = [], 0
+    for slot, run in itertools.groupby(slots.tolist()):
+        rows = slice(start, start + sum(1 for _ in run))
+        start = rows.stop
+        if slot >= 0:
+            runs.append((slot, rows))
+    return runs
+
+
+def _add(y: torch.Tensor, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, scale: float, runs: Runs) -> None:
+    for slot, rows in runs:
+        # Logits are padded beyond the vocabulary.
+        y[rows, : b.shape[-2]].addmm_(x[rows] @ a[slot, 0].T, b[slot, 0].T, alpha=scale)
 
 
 class VllmEngine:

@@ -181,3 +181,17 @@ def test_an_interrupted_generation_leaves_no_request_behind(models: Models, engi
     with pytest.raises(KeyboardInterrupt):
         engine.generate(PROMPTS, 1, 0.0, NEW_TOKENS, 7, stop)
     assert generate(engine) == plain
+
+
+def test_each_row_gets_its_own_adapter_and_rows_without_one_get_none() -> None:
+    import torch
+
+    from actors.vllm_engine import _add, _runs
+
+    runs = _runs(torch.tensor([-1, 1, 1, 0, -1]))
+    assert runs == [(1, slice(1, 3)), (0, slice(3, 4))]
+    # Slot 0 multiplies by 2 x 3, slot 1 by 5 x 7; the scale is 10; the third column of y is padding.
+    a, b = torch.tensor([[[[2.0]]], [[[5.0]]]]), torch.tensor([[[[3.0], [0.0]]], [[[7.0], [1.0]]]])
+    x, y = torch.tensor([[1.0], [1.0], [2.0], [3.0], [4.0]]), torch.ones(5, 3)
+    _add(y, x, a, b, 10.0, runs)
+    assert y.tolist() == [[1, 1, 1], [351, 51, 1], [701, 101, 1], [181, 1, 1], [1, 1, 1]]
