@@ -14,6 +14,7 @@ import contextlib
 import gc
 import itertools
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -217,6 +218,7 @@ class VllmEngine:
         cleanup_dist_env_and_memory()
 
     def _start(self, model_dir: Path) -> LLM:
+        _let_vllm_look_at_numba()
         on_cpu = current_platform.is_cpu()
         if on_cpu:
             # vLLM has no setting for it.
@@ -311,3 +313,14 @@ def _threads(count: int | None) -> Any:
         yield
     finally:
         torch.set_num_threads = set_num_threads
+
+
+def _let_vllm_look_at_numba() -> None:
+    """Keep vLLM's start from dying in a process that has imported numba (bm25s does).
+
+    vLLM 0.32 looks at ``vars()`` of everything in ``sys.modules``; llvmlite 0.47's handle of its library answers that with a C
+    function ("'_lib_fn_wrapper' object has no attribute 'get'").
+    """
+    ffi = sys.modules.get("llvmlite.binding.ffi")
+    if ffi is not None:
+        ffi.lib._fntab.setdefault("__dict__", {})

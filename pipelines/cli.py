@@ -6,7 +6,6 @@ any other failure is 1, with its traceback; the libraries' log goes to files of 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import signal
@@ -25,6 +24,8 @@ from configs.load import load
 from configs.schema import Config
 
 WIDTH_WITHOUT_TERMINAL = 120
+INTERRUPTED = 130
+"""What the command line's library makes of Ctrl-C."""
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
 
@@ -114,9 +115,8 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(f"cohyde: {error}", file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, asyncio.CancelledError, typer.Abort):
+    if code == INTERRUPTED:
         print("cohyde: interrupted; run the same command again to resume", file=sys.stderr)
-        return 130
     return code if isinstance(code, int) else 0
 
 

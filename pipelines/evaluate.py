@@ -151,7 +151,6 @@ def make_rewrites(release: Release, retriever: Retriever, catalog: Catalog, text
     """The rewrites that the release's rewriter makes of the queries, context from its own retriever."""
     from actors.rewriter import Rewriter
 
-    _let_vllm_look_at_numba()
     config = release.config
     contexts = context_titles(retriever, catalog, texts, config.rewriter.context_tools)
     rewriter = Rewriter(config.rewriter, native_precision(config.precision), os.cpu_count() or 1)
@@ -166,17 +165,6 @@ def make_rewrites(release: Release, retriever: Retriever, catalog: Catalog, text
         return serving_rewrites(rewriter, texts, contexts, settings.eval_samples, settings.temperature, config.seed, progress)
     finally:
         rewriter.close()
-
-
-def _let_vllm_look_at_numba() -> None:
-    """Keep vLLM's start from dying in a process that has imported numba (bm25s does).
-
-    vLLM 0.32 looks at ``vars()`` of everything in ``sys.modules``; llvmlite 0.47's handle of its library answers that with a C
-    function ("'_lib_fn_wrapper' object has no attribute 'get'").
-    """
-    ffi = sys.modules.get("llvmlite.binding.ffi")
-    if ffi is not None:
-        ffi.lib._fntab.setdefault("__dict__", {})
 
 
 def summary(queries: Sequence[Query], per_query: PerQuery) -> dict[str, Any]:
