@@ -22,6 +22,7 @@ from rich.console import Console
 from configs.errors import InputError
 from configs.load import load
 from configs.schema import Config
+from pipelines.units import check_run_dir
 
 WIDTH_WITHOUT_TERMINAL = 120
 INTERRUPTED = 130
@@ -47,10 +48,11 @@ def cotrain(
     if dry_run:
         _show_plan(resolved, console)
         return
+    known = check_run_dir(Path(resolved.run_dir), resolved)
     _library_logs(Path(resolved.run_dir) / "logs")
     from pipelines import job
 
-    page = job.run(resolved, console)
+    page = job.run(resolved, known, console)
     console.print(f"Report: {page}", highlight=False, soft_wrap=True)
 
 
@@ -84,8 +86,6 @@ def _show_plan(config: Config, console: Console) -> None:
 
 def _library_logs(directory: Path) -> None:
     """Send what libraries log or warn to ``driver.log``; silence their bars."""
-    if directory.parent.exists() and not (directory.parent / "config.yaml").exists() and any(directory.parent.iterdir()):
-        return  # somebody else's directory: the run refuses it, and nothing is written there
     directory.mkdir(parents=True, exist_ok=True)
     os.environ |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}
     logging.basicConfig(

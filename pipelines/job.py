@@ -31,7 +31,7 @@ from pipelines import catalogs, cotrain, preflight, train_loops, warm_start
 from pipelines.arms import Comparison, RewriteSet
 from pipelines.evaluate import snapshot_root
 from pipelines.ray_stages import Handles, Learner, RayStages
-from pipelines.units import COHYDE, CONFIG_FILE, ENCODER_ALONE, QTA, Arm, check_run_dir, plan
+from pipelines.units import COHYDE, CONFIG_FILE, ENCODER_ALONE, QTA, Arm, plan
 
 QUERIES_PER_CALL = 256
 MEMORY_EVERY_S = 5.0
@@ -75,10 +75,9 @@ class Job:
         return [*self.corpus.select("dev"), *self.corpus.select("test")]
 
 
-def run(config: Config, console: Console) -> Path:
-    """Run, or resume, the whole job; return the report's path. Raises InputError for what the user can mend."""
+def run(config: Config, known: bool, console: Console) -> Path:
+    """Run, or resume (``known``), the whole job; return the report's path. Raises InputError for what the user can mend."""
     run_dir = Path(config.run_dir).absolute()
-    known = check_run_dir(run_dir, config)
     joins = os.environ.get("RAY_ADDRESS", "local") != "local"
     if not joins:
         _print_lines(console, preflight.check(config, None))

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -111,9 +112,10 @@ def test_a_submitted_job_returns_the_exit_code(world: Path, tmp_path: Path) -> N
     token.write_text("0" * 64)
     environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_USAGE_STATS_ENABLED": "0"}
     environment.pop("RAY_ADDRESS", None)
-    ray = str(REPOSITORY / ".venv" / "bin" / "ray")
-    if not Path(ray).exists():
-        ray = "ray"
+    # The job's python is the first on the head's PATH: that of the activated environment.
+    binaries = Path(sys.executable).parent
+    environment["PATH"] = f"{binaries}{os.pathsep}{environment['PATH']}"
+    ray = str(binaries / "ray")
     temporary = Path("/tmp") / f"ray-e2e-{os.getpid()}"
     head = subprocess.Popen(
         [ray, "start", "--head", "--block", "--port=0", "--dashboard-port=8299", "--num-cpus=8", f"--temp-dir={temporary}"],
