@@ -42,7 +42,7 @@ def gone(processes: list[psutil.Process], timeout_s: float) -> bool:
     return not psutil.wait_procs(processes, timeout=timeout_s)[1]
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_killed_in_each_stage_the_run_is_resumed_and_trains_every_unit_once(world: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     settings = overrides(world, run_dir)
