@@ -1,6 +1,7 @@
 """vLLM itself, with a tiny random Llama made on the fly: head size 32 is the least that its CPU attention takes."""
 
 import string
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -195,3 +196,15 @@ def test_each_row_gets_its_own_adapter_and_rows_without_one_get_none() -> None:
     x, y = torch.tensor([[1.0], [1.0], [2.0], [3.0], [4.0]]), torch.ones(5, 3)
     _add(y, x, a, b, 10.0, runs)
     assert y.tolist() == [[1, 1, 1], [351, 51, 1], [701, 101, 1], [181, 1, 1], [1, 1, 1]]
+
+
+def test_vllm_may_look_at_what_numba_brought() -> None:
+    pytest.importorskip("numba")
+    from actors import vllm_engine
+
+    library = sys.modules["llvmlite.binding.ffi"].lib
+    library._fntab.pop("__dict__", None)
+    assert not isinstance(vars(library), dict)
+    library._fntab.pop("__dict__", None)
+    vllm_engine._let_vllm_look_at_numba()
+    assert vars(library) == {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -199,14 +198,3 @@ def test_evaluate_mode_measures_every_query(folder: Path) -> None:
     retriever = Retriever(0, encoder, DenseIndex.build(["t1", "t2"], vectors, "exact"), corpus.catalog, 60)
     per_query = evaluate.evaluate_mode(retriever, corpus.select("test"), [["cold"]] * 3, "fused", 0.9)
     assert {q: v["RR"] for q, v in per_query.items()} == {"q1": 0.5, "q2": 1.0, "q3": 1.0}
-
-
-def test_vllm_may_look_at_what_numba_brought() -> None:
-    pytest.importorskip("numba")
-
-    library = sys.modules["llvmlite.binding.ffi"].lib
-    library._fntab.pop("__dict__", None)
-    assert not isinstance(vars(library), dict)
-    library._fntab.pop("__dict__", None)
-    evaluate._let_vllm_look_at_numba()
-    assert vars(library) == {}
