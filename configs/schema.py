@@ -45,6 +45,8 @@ class EncoderConfig(Section):
     """Tool documents are cut here."""
     warm_start_steps: Count = 100
     """Optimizer steps before the first round, on catalog pairs and labelled queries."""
+    warm_start_share: Share = 0.5
+    """Labelled needs that the warm start trains on; the others go through the rounds, and the rewriter learns from those alone."""
     steps_per_unit: Positive = 100
     """Optimizer steps in each unit."""
     pairs_per_step: Positive = 64

@@ -75,16 +75,16 @@ def measure_training(bench: Bench) -> Figures:
     from actors.encoder_trainer import EncoderTrainer
     from actors.rewriter_trainer import RewriterTrainer
 
-    config, corpus, seed = bench.config, bench.corpus, bench.config.seed
+    config, corpus, seed, share = bench.config, bench.corpus, bench.config.seed, bench.config.encoder.warm_start_share
     encoder = EncoderTrainer(config.encoder, corpus.catalog, bench.encoder_dir, bench.precision, bench.threads)
-    rows, shares = warm_start.encoder_warm_start(corpus)
+    rows, shares = warm_start.encoder_warm_start(corpus, share)
     figures: Figures = {"encoder_step_s": encoder.train(rows, shares, TRAIN_STEPS, seed)["step_s"]}
     del encoder
     gc.collect()
     tokenizer: Any = AutoTokenizer.from_pretrained(bench.rewriter_dir)
     settings = config.rewriter
     sft_rows = warm_start.sft_rows(
-        warm_start.sft_queries(corpus, TRAIN_STEPS * settings.sft_rows_per_step, seed),
+        warm_start.sft_queries(corpus, share, TRAIN_STEPS * settings.sft_rows_per_step, seed),
         {},
         lambda query, titles: rewrite_prompt(query, titles, tokenizer, settings.prompt_tokens),
         lambda tool_id: catalog_entry(corpus.catalog.by_id[tool_id]),
@@ -143,7 +143,7 @@ async def _starts(bench: Bench) -> dict[str, float]:
             await answer(scorer.contexts.remote(BASE_VERSION, ["q"], 1), "scorer")
         with timed("rewriter"):
             rewriter = remote.make_rewriter(bench.config, bench.rewriter_dir, *given)
-            await answer(rewriter.rewrite.remote(BASE_VERSION, ["q"], [[]], 1, 1.0, bench.config.seed), "rewriter")
+            await answer(rewriter.rewrite.remote(BASE_VERSION, ["q"], [[]], bench.config.seed), "rewriter")
         remote.end([registry, builder, scorer, rewriter])
         for kind, base_dir in (("encoder", bench.encoder_dir), ("rewriter", bench.rewriter_dir)):
             with timed(f"{kind}_learner"):

@@ -65,9 +65,9 @@ class Job:
         self.monitor.log.remote(record)
 
     @property
-    def labelled(self) -> list[Query]:
-        """The labelled training queries that go through the rounds."""
-        return self.corpus.select("train", ("standard", "vague"))
+    def looped(self) -> list[Query]:
+        """The training queries that go through the rounds."""
+        return warm_start.fresh_queries(self.corpus, self.config.encoder.warm_start_share)
 
     @property
     def judged(self) -> list[Query]:
@@ -201,7 +201,7 @@ class ArmRun:
                 self.job.monitor, self.registry, self.scorer, self.builder, self.rewriter, self.encoder, self.rewriter_learner
             )
             stages = RayStages(self.job.config, self.arm, self.job.corpus, handles, self.store_root, self.data_root)
-            units = plan(self.job.config.loop, self.job.config.seed, [q.query_id for q in self.job.labelled])
+            units = plan(self.job.config.loop, self.job.config.seed, [q.query_id for q in self.job.looped])
             await cotrain.run(stages, units, self.job.config.loop, self.job.log, self.arm)
             await asyncio.gather(*(learner.stop(STOP_TIMEOUT_S) for learner in learners))
             for rewrites in rewrite_sets(self.job, self.arm):
@@ -241,8 +241,9 @@ class ArmRun:
 
     async def _sft_contexts(self) -> dict[str, list[str]]:
         """Query id -> titles that the prompts of the rewriter's warm start carry."""
-        settings, seed = self.job.config.rewriter, self.job.config.seed
-        drawn = warm_start.sft_queries(self.job.corpus, settings.sft_steps * settings.sft_rows_per_step, seed)
+        settings, share = self.job.config.rewriter, self.job.config.encoder.warm_start_share
+        count = settings.sft_steps * settings.sft_rows_per_step
+        drawn = warm_start.sft_queries(self.job.corpus, share, count, self.job.config.seed)
         queries = list({q.query_id: q for q in drawn}.values())
         return dict(zip((q.query_id for q in queries), await self._contexts(0, queries), strict=True))
 

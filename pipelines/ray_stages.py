@@ -23,6 +23,7 @@ from actors.core.types import BASE_VERSION, Corpus, Query, Unit
 from configs.schema import Config
 from pipelines import datasets, stages
 from pipelines.units import Arm
+from pipelines.warm_start import LABELLED_KINDS
 
 QUERIES_PER_BLOCK = 128
 """Queries that an actor is given at once: enough to fill the engine, few enough that a restarted actor repeats little."""
@@ -115,8 +116,8 @@ class RayStages:
     async def generate(self, unit: Unit, rewriter_version: int) -> dict[str, Any]:
         """Publish rewrites(u): the unit's queries through the rewriter, with contexts from the newest retriever.
 
-        In rounds the contexts stay the warm start's: later retrievers were trained on these very queries and would put the right
-        tool first more often than they do for a new query, which would teach the rewriter to copy.
+        In rounds the contexts stay the warm start's, which left these queries out: later retrievers were trained on them and would put
+        the right tool first more often than they do for a new query, which would teach the rewriter to copy.
         """
         contexts = None
         if self.config.rewriter.context_tools:
@@ -198,17 +199,17 @@ class RayStages:
         return stages.score_metrics(scored, datasets.read("pairs", unit.index, self.data_root))
 
     def _negatives(self, unit: Unit) -> dict[str, list[str]]:
-        """Hard negatives of the unit's queries, from the retriever before the unit's."""
+        """Hard negatives of the labelled queries, from the retriever before the unit's."""
         count = self.config.encoder.mined_negatives
         if not count:
             return {}
-        wanted = [self.queries[q] for q in unit.query_ids]
+        wanted = [q for q in self.queries.values() if q.split == "train" and q.kind in LABELLED_KINDS]
         asked = self.handles.scorer.mine_negatives.remote(unit.index, wanted, count)
         mined = remote.ask_now(asked, self.config.loop.stage_timeout_s, "the scorer, which mines negatives")
-        return dict(zip(unit.query_ids, mined, strict=True))
+        return dict(zip((q.query_id for q in wanted), mined, strict=True))
 
     def _job(self, unit: Unit) -> dict[str, Any]:
-        return {"version": unit.index + 1, "unit": unit.index, "seed": unit.seed, "query_ids": list(unit.query_ids)}
+        return {"version": unit.index + 1, "unit": unit.index, "seed": unit.seed}
 
     async def _learn(self, learner: Learner | None, kind: str, job: dict[str, Any]) -> dict[str, Any]:
         """Offer the job until its version is published; fail as soon as the learner does."""

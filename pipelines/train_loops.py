@@ -1,6 +1,6 @@
 """The learners on Ray Train: one long-lived ``TorchTrainer.fit`` each, whose training function takes job after job from a feed.
 
-A job: {"version", "unit", "seed", "query_ids"}, and for the encoder {"negatives": query id -> tool ids, "data_root": where
+A job: {"version", "unit", "seed"}, and for the encoder {"negatives": query id -> tool ids, "data_root": where
 rewrites(u) are, or None where the arm has none}, for the rewriter {"data_root": where pairs(u) are}. A job of version 0 is the
 warm start: the encoder's needs {"version", "seed"}, the rewriter's {"version", "seed", "contexts": query id -> titles}.
 
@@ -104,11 +104,11 @@ def encoder_loop(loop_config: dict[str, Any]) -> None:
             trainer.load(store.fetch("encoder", done))
         if job["version"] == 0:
             steps = config.encoder.warm_start_steps
-            rows, shares = warm_start.encoder_warm_start(corpus)
+            rows, shares = warm_start.encoder_warm_start(corpus, config.encoder.warm_start_share)
         else:
             steps = config.encoder.steps_per_unit
             rewrites = _rewrites(job) if job["data_root"] else []
-            rows, shares = warm_start.encoder_unit(corpus, job["query_ids"], rewrites, job["negatives"], config.encoder)
+            rows, shares = warm_start.encoder_unit(corpus, rewrites, job["negatives"], config.encoder)
         metrics = trainer.train(rows, shares, steps, job["seed"], progress)
         trainer.save(directory)
         loaded = job["version"]
@@ -131,8 +131,9 @@ def rewriter_loop(loop_config: dict[str, Any]) -> None:
     def train(job: Job, done: int, directory: Path, progress: Progress) -> dict[str, Any]:
         if job["version"] == 0:
             tokenizer: Any = AutoTokenizer.from_pretrained(base_dir)
+            count = settings.sft_steps * settings.sft_rows_per_step
             rows = warm_start.sft_rows(
-                warm_start.sft_queries(corpus, settings.sft_steps * settings.sft_rows_per_step, job["seed"]),
+                warm_start.sft_queries(corpus, config.encoder.warm_start_share, count, job["seed"]),
                 job["contexts"],
                 lambda query, titles: rewrite_prompt(query, titles, tokenizer, settings.prompt_tokens),
                 lambda tool_id: catalog_entry(corpus.catalog.by_id[tool_id]),

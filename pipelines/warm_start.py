@@ -6,6 +6,7 @@ the vague queries are few beside the catalog's own sentences and teach most.
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from configs.schema import EncoderConfig
 
 KIND_WEIGHTS: dict[str, float] = {"vague": 40, "standard": 8, "symptom": 6, "sentence": 8, "example": 2}
 """Rows of each kind among 64 of the warm start."""
+LABELLED_KINDS = ("standard", "vague")
+"""Kinds of query that somebody asked, with the tools that answer them."""
 CATALOG_KINDS = ("symptom", "sentence", "example")
 """Kinds of query that come from the catalog's own text."""
 REWRITE = "rewrite:"
@@ -35,27 +38,50 @@ class SftRow:
     target: str
 
 
-def encoder_warm_start(corpus: Corpus) -> tuple[list[EncoderRow], dict[str, float]]:
-    """A row for each gold tool of each training query, and the share of each kind in a batch."""
-    rows = [row for query in corpus.select("train") for row in _rows(query, query.text, query.kind, corpus.catalog)]
+def fresh_queries(corpus: Corpus, warm_start_share: float) -> list[Query]:
+    """Labelled training queries that the encoder's warm start leaves out: all that the rewriter learns from.
+
+    To the warm-started encoder they are as new as a user's query, so its first tools, which prompts carry, are right as often as in
+    serving; of a query it trained on, the right tool stands first and the rewriter would learn to copy it. A need's wordings stay
+    together. Where the share leaves out nothing, these are all labelled queries.
+    """
+    labelled = corpus.select("train", LABELLED_KINDS)
+    needs = sorted({_need(q) for q in labelled}, key=lambda need: hashlib.sha256(f"fresh {need}".encode()).digest())
+    left_out = set(needs[round(warm_start_share * len(needs)) :])
+    return [q for q in labelled if _need(q) in left_out] or labelled
+
+
+def _need(query: Query) -> str:
+    return query.need or query.query_id
+
+
+def encoder_warm_start(corpus: Corpus, share: float) -> tuple[list[EncoderRow], dict[str, float]]:
+    """A row for each gold tool of each training query that is not fresh, and the share of each kind in a batch.
+
+    Where no labelled query is left, the fresh ones are taken too.
+    """
+    fresh = {q.query_id for q in fresh_queries(corpus, share)}
+    labelled = corpus.select("train", LABELLED_KINDS)
+    queries = [q for q in labelled if q.query_id not in fresh] or labelled
+    queries += corpus.select("train", CATALOG_KINDS)
+    rows = [row for query in queries for row in _rows(query, query.text, query.kind, corpus.catalog)]
     return rows, _shares({row.group for row in rows}, 1.0)
 
 
 def encoder_unit(
     corpus: Corpus,
-    query_ids: Sequence[str],
     rewrites: Sequence[tuple[str, str]],
     negatives: Mapping[str, Sequence[str]],
     config: EncoderConfig,
 ) -> tuple[list[EncoderRow], dict[str, float]]:
-    """Rows of a unit: its queries, their ``rewrites`` (query id, text) and sentences of the catalog, with the config's shares.
+    """Rows of a unit: all labelled queries, the unit's ``rewrites`` (query id, text) and the catalog's own text, by the config's shares.
 
     Rewrites that are empty, or only repeat their query or one another, are left out. ``negatives`` maps query ids to hard wrong
-    tools. Without rewrites their share goes to the queries; where the unit is all catalog sentences, theirs to those.
+    tools. Without rewrites their share goes to the queries.
     """
     by_id = {query.query_id: query for query in corpus.queries}
-    unit = [by_id[query_id] for query_id in query_ids if by_id[query_id].kind not in CATALOG_KINDS]
-    rows = [row for q in unit for row in _rows(q, q.text, q.kind, corpus.catalog, negatives.get(q.query_id, ()))]
+    labelled = corpus.select("train", LABELLED_KINDS)
+    rows = [row for q in labelled for row in _rows(q, q.text, q.kind, corpus.catalog, negatives.get(q.query_id, ()))]
     distinct = {(query_id, " ".join(text.split()).lower()): text for query_id, text in rewrites}
     for (query_id, plain), text in distinct.items():
         query = by_id[query_id]
@@ -69,9 +95,10 @@ def encoder_unit(
     return rows, shares | _shares(groups - written - set(CATALOG_KINDS), 1.0 - rewrite_share - config.catalog_share)
 
 
-def sft_queries(corpus: Corpus, count: int, seed: int) -> list[Query]:
+def sft_queries(corpus: Corpus, warm_start_share: float, count: int, seed: int) -> list[Query]:
     """The queries of ``count`` SFT rows, in training order: kinds by weight, each query once before any comes again."""
-    by_kind = {kind: corpus.select("train", (kind,)) for kind in KIND_WEIGHTS}
+    pools = [*fresh_queries(corpus, warm_start_share), *corpus.select("train", CATALOG_KINDS)]
+    by_kind = {kind: [q for q in pools if q.kind == kind] for kind in KIND_WEIGHTS}
     weights = {kind: weight for kind, weight in KIND_WEIGHTS.items() if by_kind[kind]}
     rng = random.Random(seed)
     drawn: list[Query] = []

@@ -132,7 +132,7 @@ def train_worker() -> psutil.Process | None:
 
 def unit_of_encoder(run: Run, data_root: str | None) -> None:
     negatives: dict[str, list[str]] = {}
-    run.job(1, query_ids=[q.query_id for q in QUERIES], negatives=negatives, data_root=data_root)
+    run.job(1, negatives=negatives, data_root=data_root)
 
 
 def test_encoder_trains_each_version_once_though_its_worker_is_killed(
@@ -168,12 +168,12 @@ def test_rewriter_publishes_weights_then_adapters_and_nothing_of_a_job_that_fail
     contexts = {q.query_id: [TOOLS[0].title] for q in QUERIES}
     run.job(0, contexts=contexts)
     assert run.wait(0)["metrics"]["steps"] == 2
-    run.job(1, query_ids=[], data_root=pairs(tmp_path / "data", rows=4))
+    run.job(1, data_root=pairs(tmp_path / "data", rows=4))
     metrics = run.wait(1)["metrics"]
     assert metrics["steps"] == 2 and metrics["pairs"] == 4 and metrics["reward_margin_last"] >= 0
     assert weights(run, 1, "adapter_model.safetensors")
     # Pairs of a unit that nobody wrote: the learner fails for good.
-    run.job(2, query_ids=[], data_root=str(tmp_path / "nothing"))
+    run.job(2, data_root=str(tmp_path / "nothing"))
     run.thread.join(120)
     assert run.error is not None and "pairs version 1 is not in" in str(run.error)
     assert run.store.versions("rewriter") == [0, 1]

@@ -31,7 +31,7 @@ CORPUS = Corpus(
 
 
 def test_warm_start_has_a_row_for_each_gold_tool_of_training_queries_only() -> None:
-    rows, shares = warm_start.encoder_warm_start(CORPUS)
+    rows, shares = warm_start.encoder_warm_start(CORPUS, 1.0)
     assert [(r.anchor, r.tool_id) for r in rows if r.group == "vague"] == [
         ("text of v1", "a"),
         ("text of v2", "b"),
@@ -42,10 +42,26 @@ def test_warm_start_has_a_row_for_each_gold_tool_of_training_queries_only() -> N
     assert shares == pytest.approx({"vague": 40 / 62, "standard": 8 / 62, "symptom": 6 / 62, "sentence": 8 / 62})
 
 
+def test_rewriter_learns_from_needs_that_the_encoders_warm_start_leaves_out() -> None:
+    needs = [Query(f"n{i}-{tier}", f"need {i}", "vague", "train", {"a": 1}, tier, f"n{i}") for i in range(10) for tier in ("V1", "V2")]
+    corpus = Corpus(CORPUS.catalog, (*needs, query("y1", "symptom"), query("v-test", "vague", "test")))
+    fresh = warm_start.fresh_queries(corpus, 0.6)
+    assert len(fresh) == 8
+    assert all(count == 2 for count in Counter(q.need for q in fresh).values()), "wordings of a need stay together"
+    rows, _ = warm_start.encoder_warm_start(corpus, 0.6)
+    warm = {r.anchor for r in rows if r.group == "vague"}
+    assert len(warm) == 6
+    assert warm.isdisjoint(q.text for q in fresh)
+    drawn = warm_start.sft_queries(corpus, 0.6, 40, seed=0)
+    assert {q.query_id for q in drawn if q.kind == "vague"} == {q.query_id for q in fresh}
+    assert len({q.need for q in warm_start.fresh_queries(corpus, 1.0)}) == 10
+    assert len({r.anchor for r in warm_start.encoder_warm_start(corpus, 0.0)[0]}) == 11, "all, where none would be left"
+
+
 def test_unit_mixes_queries_rewrites_and_catalog_by_the_configured_shares() -> None:
     config = EncoderConfig(rewrite_share=0.5, catalog_share=0.14)
     rewrites = [("v1", "Tool a. Does it."), ("s1", "Tool b. Does it.")]
-    rows, shares = warm_start.encoder_unit(CORPUS, ["v1", "s1"], rewrites, {"v1": ["b"]}, config)
+    rows, shares = warm_start.encoder_unit(CORPUS, rewrites, {"v1": ["b"]}, config)
     assert shares == pytest.approx(
         {
             "vague": 0.36 * 40 / 48,
@@ -56,29 +72,29 @@ def test_unit_mixes_queries_rewrites_and_catalog_by_the_configured_shares() -> N
             "sentence": 0.14 * 8 / 14,
         }
     )
-    assert {r.anchor for r in rows if r.group == "vague"} == {"text of v1"}
+    assert {r.anchor for r in rows if r.group == "vague"} == {"text of v1", "text of v2"}
     assert {r.anchor: r.negatives for r in rows if r.negatives} == {"text of v1": ("b",), "Tool a. Does it.": ("b",)}
     assert Counter(r.group for r in rows)["sentence"] == 2
 
 
 def test_unit_without_rewrites_gives_their_share_to_queries() -> None:
-    rows, shares = warm_start.encoder_unit(CORPUS, ["v1", "s1"], [], {}, EncoderConfig(rewrite_share=0.5, catalog_share=0.2))
+    rows, shares = warm_start.encoder_unit(CORPUS, [], {}, EncoderConfig(rewrite_share=0.5, catalog_share=0.2))
     assert shares["vague"] + shares["standard"] == pytest.approx(0.8)
     assert not any(r.group.startswith("rewrite") for r in rows)
 
 
 def test_unit_drops_rewrites_that_are_empty_copied_or_repeated() -> None:
     rewrites = [("v1", " "), ("v1", "Text  of V1"), ("v1", "Tool a."), ("v1", "tool  a.")]
-    rows, _ = warm_start.encoder_unit(CORPUS, ["v1", "v2"], rewrites, {}, EncoderConfig())
+    rows, _ = warm_start.encoder_unit(CORPUS, rewrites, {}, EncoderConfig())
     assert len([r for r in rows if r.group == "rewrite:vague"]) == 1
 
 
 def test_sft_queries_are_weighed_by_kind_and_exhausted_before_they_repeat() -> None:
-    drawn = warm_start.sft_queries(CORPUS, 62, seed=0)
+    drawn = warm_start.sft_queries(CORPUS, 1.0, 62, seed=0)
     assert Counter(q.kind for q in drawn) == {"vague": 40, "standard": 8, "symptom": 6, "sentence": 8}
     assert Counter(q.query_id for q in drawn if q.kind == "vague") == {"v1": 20, "v2": 20}
-    assert len(warm_start.sft_queries(CORPUS, 17, seed=0)) == 17
-    assert drawn == warm_start.sft_queries(CORPUS, 62, seed=0) != warm_start.sft_queries(CORPUS, 62, seed=1)
+    assert len(warm_start.sft_queries(CORPUS, 1.0, 17, seed=0)) == 17
+    assert drawn == warm_start.sft_queries(CORPUS, 1.0, 62, seed=0) != warm_start.sft_queries(CORPUS, 1.0, 62, seed=1)
 
 
 def test_sft_rows_take_the_best_gold_tool_and_the_given_context() -> None:
