@@ -139,7 +139,7 @@ class LoopConfig(Section):
     units: Positive = 3
     """Units to run (rounds in rounds mode)."""
     queries_per_unit: Positive | None = None
-    """Labelled training queries in a unit, cut from shuffled epochs; null (rounds only) is all of them."""
+    """Labelled training queries in a unit at most, cut from shuffled epochs; null (rounds only) is all of them."""
     max_rewriter_lag: Count = 0
     """``generate(u)`` may start once rewriter ``u - max_rewriter_lag`` is published."""
     max_retriever_lag: Count = 0

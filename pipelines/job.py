@@ -83,6 +83,7 @@ def run(config: Config, known: bool, console: Console) -> Path:
         _print_lines(console, preflight.check(config, None))
     with console.status("Reading the catalog and its queries"):
         corpus = catalogs.load(config.catalog, config.seed)
+        catalogs.check_trainable(corpus, config.catalog)
     console.print(describe(corpus), highlight=False)
     encoder_base, rewriter_base = resolve_encoder(config.encoder.model), resolve_rewriter(config.rewriter.model)
     run_dir.mkdir(parents=True, exist_ok=True)

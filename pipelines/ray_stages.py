@@ -19,11 +19,10 @@ import pyarrow as pa
 
 from actors import remote
 from actors.core.snapshots import SnapshotStore
-from actors.core.types import BASE_VERSION, Corpus, Query, Unit
+from actors.core.types import BASE_VERSION, LABELLED_KINDS, Corpus, Query, Unit
 from configs.schema import Config
 from pipelines import datasets, stages
 from pipelines.units import Arm
-from pipelines.warm_start import LABELLED_KINDS
 
 QUERIES_PER_BLOCK = 128
 """Queries that an actor is given at once: enough to fill the engine, few enough that a restarted actor repeats little."""
@@ -116,8 +115,8 @@ class RayStages:
     async def generate(self, unit: Unit, rewriter_version: int) -> dict[str, Any]:
         """Publish rewrites(u): the unit's queries through the rewriter, with contexts from the newest retriever.
 
-        In rounds the contexts stay the warm start's, which left these queries out: later retrievers were trained on them and would put
-        the right tool first more often than they do for a new query, which would teach the rewriter to copy.
+        In rounds the contexts stay the warm start's, which left these queries out: later retrievers were trained on them and would
+        put the right tool first more often than they do for a new query, which would teach the rewriter to copy.
         """
         contexts = None
         if self.config.rewriter.context_tools:

@@ -58,15 +58,15 @@ def unit_seed(index: int, seed: int) -> int:
 
 
 def make_unit(index: int, seed: int, query_ids: Iterable[str], queries_per_unit: int | None) -> Unit:
-    """Unit ``index``: all ids (``queries_per_unit`` None) or the next ones of an endless run of shuffled epochs.
+    """Unit ``index``: all ids (``queries_per_unit`` None, or more than there are) or the next of an endless run of shuffled epochs.
 
     An epoch holds each query at most once; what does not fill a last unit is left for the next epoch, which is shuffled anew.
-    Raises ``InputError`` where there are fewer ids than a unit takes.
+    Raises ``ValueError`` where there are no ids.
     """
     ids = sorted(set(query_ids))
-    size = queries_per_unit or len(ids)
-    if not ids or size > len(ids):
-        raise InputError(f"loop.queries_per_unit={size}: there are {len(ids)} training queries; lower it or add queries")
+    if not ids:
+        raise ValueError("a unit needs training queries; there are none")
+    size = min(queries_per_unit or len(ids), len(ids))
     epoch, place = divmod(index, len(ids) // size)
     random.Random(f"{seed}/{epoch}").shuffle(ids)
     return Unit(index=index, seed=unit_seed(index, seed), query_ids=tuple(ids[place * size : (place + 1) * size]))

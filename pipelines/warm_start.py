@@ -12,15 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from actors.core.batches import EncoderRow
-from actors.core.types import Catalog, Corpus, Query
+from actors.core.types import CATALOG_KINDS, LABELLED_KINDS, Catalog, Corpus, Query
 from configs.schema import EncoderConfig
 
 KIND_WEIGHTS: dict[str, float] = {"vague": 40, "standard": 8, "symptom": 6, "sentence": 8, "example": 2}
 """Rows of each kind among 64 of the warm start."""
-LABELLED_KINDS = ("standard", "vague")
-"""Kinds of query that somebody asked, with the tools that answer them."""
-CATALOG_KINDS = ("symptom", "sentence", "example")
-"""Kinds of query that come from the catalog's own text."""
 REWRITE = "rewrite:"
 """Prefix of the groups that hold rewrites; what follows is the query's kind."""
 
@@ -74,7 +70,7 @@ def encoder_unit(
     negatives: Mapping[str, Sequence[str]],
     config: EncoderConfig,
 ) -> tuple[list[EncoderRow], dict[str, float]]:
-    """Rows of a unit: all labelled queries, the unit's ``rewrites`` (query id, text) and the catalog's own text, by the config's shares.
+    """Rows of a unit: all labelled queries, the unit's ``rewrites`` (query id, text), the catalog's own text; the config's shares.
 
     Rewrites that are empty, or only repeat their query or one another, are left out. ``negatives`` maps query ids to hard wrong
     tools. Without rewrites their share goes to the queries.

@@ -18,14 +18,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 import botocore
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from actors.core import text, types
-from actors.core.types import Catalog, Corpus, InputError, Query
+from actors.core.types import LABELLED_KINDS, Catalog, Corpus, InputError, Query, Split
 from actors.models import cache_dir
 from configs.schema import CatalogConfig
 from pipelines.catalogs import aws, aws_queries, beir, vague
@@ -131,6 +131,17 @@ def _cut_to_services(corpus: Corpus, left_out: frozenset[str], services: str | l
     return demo
 
 
+def check_trainable(corpus: Corpus, config: CatalogConfig) -> None:
+    """Raise ``InputError`` unless every split holds labelled queries: a run learns on train, fits on dev and measures on test."""
+    for split in get_args(Split):
+        if not corpus.select(split, LABELLED_KINDS):
+            remedy = "add services that queries ask for" if config.source == "aws" else f"write qrels/{split}.tsv"
+            raise InputError(
+                f"catalog.source={config.source}: the {split} split is empty, and a run learns on train, fits on dev and measures"
+                f" on test; {remedy}"
+            )
+
+
 def cut(corpus: Corpus, keep: Callable[[types.Tool], bool], setting: str) -> Corpus:
     """The tools that ``keep`` accepts, and the queries with them.
 
@@ -162,7 +173,7 @@ def _subset(queries: Sequence[Query], config: CatalogConfig, seed: int) -> list[
             raise InputError(f"catalog.{name}=0 leaves a split empty; give 1 or more, or null for all")
     groups: dict[tuple[str, str], list[Query]] = defaultdict(list)
     for query in queries:
-        if limits[query.split] is not None and query.kind in aws_queries.LABELLED_KINDS:
+        if limits[query.split] is not None and query.kind in LABELLED_KINDS:
             groups[query.split, "" if query.split == "train" else query.tier].append(query)
     dropped: set[str] = set()
     for (split, _), members in groups.items():

@@ -19,12 +19,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from actors.core.text import identifier_words, sentences
-from actors.core.types import Catalog, Corpus, Novelty, Query, QueryKind, Split, Tool
+from actors.core.types import LABELLED_KINDS, Catalog, Corpus, Novelty, Query, QueryKind, Split, Tool
 from pipelines.catalogs import aws
 from pipelines.catalogs.text import NearCopies, content_stems, stem_frequency
 
-LABELLED_KINDS = ("standard", "vague")
-"""Kinds whose gold somebody gave; the others only follow from where a text stands."""
 MAX_GOLD = 3
 """A text that stands with more operations than this says too little about any of them."""
 _UNSEEN_SHARE = 0.15

@@ -43,7 +43,8 @@ def test_warm_start_has_a_row_for_each_gold_tool_of_training_queries_only() -> N
 
 
 def test_rewriter_learns_from_needs_that_the_encoders_warm_start_leaves_out() -> None:
-    needs = [Query(f"n{i}-{tier}", f"need {i}", "vague", "train", {"a": 1}, tier, f"n{i}") for i in range(10) for tier in ("V1", "V2")]
+    wordings = [(f"n{i}", tier) for i in range(10) for tier in ("V1", "V2")]
+    needs = [Query(f"{need}-{tier}", f"text of {need}", "vague", "train", {"a": 1}, tier, need) for need, tier in wordings]
     corpus = Corpus(CORPUS.catalog, (*needs, query("y1", "symptom"), query("v-test", "vague", "test")))
     fresh = warm_start.fresh_queries(corpus, 0.6)
     assert len(fresh) == 8

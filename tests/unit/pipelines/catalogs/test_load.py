@@ -1,10 +1,11 @@
 import json
 from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from actors.core.types import Catalog, Corpus, InputError, Query, Tool
+from actors.core.types import Catalog, Corpus, InputError, Query, Split, Tool
 from configs.schema import CatalogConfig
 from pipelines import catalogs
 from pipelines.catalogs import aws, vague
@@ -82,6 +83,15 @@ def test_beir_folders_load_by_their_path(tmp_path: Path) -> None:
     (tmp_path / "queries.jsonl").write_text(json.dumps({"_id": "q", "text": "x"}))
     (tmp_path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq\tt\t1\n")
     assert len(catalogs.load(CatalogConfig(source=f"beir:{tmp_path}"), 1).queries) == 1
+
+
+def test_a_run_needs_labelled_queries_in_every_split() -> None:
+    queries = [Query(split, "x", "standard", split, {"t": 1}) for split in get_args(Split)]
+    catalogs.check_trainable(Corpus(Catalog((tool("t"),)), tuple(queries)), CatalogConfig(source="beir:mine"))
+    for missing in get_args(Split):
+        left = [q for q in queries if q.split != missing] + [Query("s", "x", "symptom", missing, {"t": 1}, "symptom")]
+        with pytest.raises(InputError, match=rf"beir:mine: the {missing} split is empty.*qrels/{missing}\.tsv"):
+            catalogs.check_trainable(Corpus(Catalog((tool("t"),)), tuple(left)), CatalogConfig(source="beir:mine"))
 
 
 def corpus_of_many() -> Corpus:
