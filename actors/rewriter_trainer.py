@@ -32,8 +32,8 @@ from actors.training import LossCurve, Precision, moments_of, resume_optimizer, 
 from configs.schema import RewriterConfig
 
 OPTIMIZER_FILE = "optimizer.pt"
-ROWS_PER_CHUNK = 4
-"""Rows (or pairs) that go through the model at once on a CPU: it is as fast as more, and activations of 16 rows take 4 GB."""
+TEXTS_PER_CHUNK = 4
+"""Texts that go through the model at once on a CPU: it is as fast as more, and activations of 16 take 4 GB. A pair is two texts."""
 
 
 class RewriterTrainer:
@@ -64,7 +64,7 @@ class RewriterTrainer:
             curve = LossCurve(-(-len(rows) // size), progress)
             with tempfile.TemporaryDirectory(prefix="cohyde-") as scratch:
                 arguments = SFTConfig(
-                    **self._arguments(scratch, len(rows), size, self._config.sft_learning_rate, seed),
+                    **self._arguments(scratch, len(rows), size, TEXTS_PER_CHUNK, self._config.sft_learning_rate, seed),
                     completion_only_loss=True,
                 )
                 data = datasets.Dataset.from_dict({"prompt": [r[0] for r in batched], "completion": [r[1] for r in batched]})
@@ -105,7 +105,7 @@ class RewriterTrainer:
         curve = LossCurve(-(-len(taken) // config.pairs_per_step), progress)
         with tempfile.TemporaryDirectory(prefix="cohyde-") as scratch:
             arguments = DPOConfig(
-                **self._arguments(scratch, len(taken), config.pairs_per_step, config.dpo_learning_rate, seed),
+                **self._arguments(scratch, len(taken), config.pairs_per_step, TEXTS_PER_CHUNK // 2, config.dpo_learning_rate, seed),
                 beta=config.beta,
                 loss_type=["sigmoid", "sft"],
                 loss_weights=[1.0, config.sft_weight],
@@ -133,10 +133,10 @@ class RewriterTrainer:
             "reward_accuracy": fmean(curve.values("rewards/accuracies")[-max(1, len(margins) // 2) :]),
         }
 
-    def _arguments(self, scratch: str, rows: int, size: int, learning_rate: float, seed: int) -> dict[str, Any]:
+    def _arguments(self, scratch: str, rows: int, size: int, at_once: int, learning_rate: float, seed: int) -> dict[str, Any]:
         """What both of TRL's configurations share. Checkpointing and bfloat16 are on by default, even with ``use_cpu``."""
         gpu = torch.cuda.is_available()
-        chunk = max(n for n in range(1, ROWS_PER_CHUNK + 1) if size % n == 0)
+        chunk = max(n for n in range(1, at_once + 1) if size % n == 0)
         return schedule(-(-rows // size)) | {
             "output_dir": scratch,
             "num_train_epochs": 1,

@@ -230,8 +230,6 @@ class ArmRun:
         """Version 0 of both models: InfoNCE on catalog pairs and labelled queries, SFT from query to catalog entry."""
         assert self.encoder is not None and self.rewriter_learner is not None
         warm = {"version": 0, "unit": None, "seed": self.job.config.seed}
-        if not self.store.has("rewriter", 0):
-            await self._rewrite_set(*rewrite_sets(self.job, self.arm)[0])
         if not self.store.has("encoder", 0):
             await self._phase("warm start of the encoder", self._published(self.encoder, "encoder", warm))
         if not self.store.has("retriever", 0):

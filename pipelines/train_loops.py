@@ -94,13 +94,12 @@ def encoder_loop(loop_config: dict[str, Any]) -> None:
 
     config, corpus = Config.model_validate(loop_config["config"]), _corpus(loop_config)
     store = SnapshotStore(loop_config["store_root"])
-    base_dir = Path(loop_config["base_dir"])
-    trainer = EncoderTrainer(config.encoder, corpus.catalog, base_dir, loop_config["precision"], loop_config["threads"])
-    loaded = BASE_VERSION
+    given = (config.encoder, corpus.catalog, Path(loop_config["base_dir"]), loop_config["precision"], loop_config["threads"])
 
     def train(job: Job, done: int, directory: Path, progress: Progress) -> dict[str, Any]:
-        nonlocal loaded
-        if done != loaded:
+        # Made anew for each job: between jobs this process holds no weights while others need the memory.
+        trainer = EncoderTrainer(*given)
+        if done > BASE_VERSION:
             trainer.load(store.fetch("encoder", done))
         if job["version"] == 0:
             steps = config.encoder.warm_start_steps
@@ -111,7 +110,6 @@ def encoder_loop(loop_config: dict[str, Any]) -> None:
             rows, shares = warm_start.encoder_unit(corpus, rewrites, job["negatives"], config.encoder)
         metrics = trainer.train(rows, shares, steps, job["seed"], progress)
         trainer.save(directory)
-        loaded = job["version"]
         return metrics
 
     _serve_jobs("encoder", loop_config, store, train, config.loop.stage_timeout_s)
