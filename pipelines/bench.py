@@ -30,6 +30,7 @@ from actors.models import native_precision, resolve_encoder, resolve_rewriter
 from configs.load import load
 from pipelines import catalogs, train_loops, warm_start
 from pipelines.bench_engines import Bench, Figures, labelled_texts, measure_engines
+from pipelines.command_line import run_app
 from pipelines.ray_stages import Learner
 
 SEARCH_QUERIES = 512
@@ -222,17 +223,8 @@ def _quiet() -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; the exit code is 2, with one line on stderr, for whatever the user got wrong."""
-    try:
-        typer.main.get_command(app).main(args=arguments, prog_name="pipelines.bench", standalone_mode=False)
-    except typer.exceptions.TyperException as error:
-        message = str(getattr(error, "format_message", error.__str__)())
-        print(f"bench: {' '.join(message.split())} See --help.", file=sys.stderr)
-        return 2
-    except InputError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 2
-    return 0
+    """Run the command line; returns the exit code."""
+    return run_app(app, "pipelines.bench", arguments)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,9 @@ import typer
 import yaml
 from rich.console import Console
 
-from configs.errors import InputError
 from configs.load import load
 from configs.schema import Config
+from pipelines.command_line import run_app
 from pipelines.units import check_run_dir
 
 WIDTH_WITHOUT_TERMINAL = 120
@@ -106,18 +106,10 @@ def _terminated(number: int, frame: FrameType | None) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     signal.signal(signal.SIGTERM, _terminated)
-    try:
-        code = typer.main.get_command(app).main(args=arguments, prog_name="cohyde", standalone_mode=False)
-    except typer.exceptions.TyperException as error:
-        message = str(getattr(error, "format_message", error.__str__)())
-        print(f"cohyde: {' '.join(message.split())} See --help.", file=sys.stderr)
-        return 2
-    except InputError as error:
-        print(f"cohyde: {error}", file=sys.stderr)
-        return 2
+    code = run_app(app, "cohyde", arguments)
     if code == INTERRUPTED:
         print("cohyde: interrupted; run the same command again to resume", file=sys.stderr)
-    return code if isinstance(code, int) else 0
+    return code
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ from actors.scorer import context_titles
 from configs.load import load as load_config
 from configs.schema import CatalogConfig, Config
 from pipelines import catalogs
+from pipelines.command_line import run_app
 
 DEPTH = 100
 REWRITE_MODES = ("rewrite", "fused", "hybrid")
@@ -322,17 +323,8 @@ def evaluate(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; the exit code is 2, with one line on stderr, for whatever the user got wrong."""
-    try:
-        typer.main.get_command(app).main(args=arguments, prog_name="pipelines.evaluate", standalone_mode=False)
-    except typer.exceptions.TyperException as error:
-        message = str(getattr(error, "format_message", error.__str__)())
-        print(f"evaluate: {' '.join(message.split())} See --help.", file=sys.stderr)
-        return 2
-    except InputError as error:
-        print(f"evaluate: {error}", file=sys.stderr)
-        return 2
-    return 0
+    """Run the command line; returns the exit code."""
+    return run_app(app, "pipelines.evaluate", arguments)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ page shows, it does not judge anew.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -17,13 +16,15 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from actors.core.types import InputError
 from pipelines import report_figures as figures
+from pipelines.command_line import run_app
 from pipelines.compare import COHYDE, LABELS, Grid, Row, component, grids, last_round, verdict
 
 
@@ -210,16 +211,18 @@ def _sample(sample: Mapping[str, Any]) -> dict[str, Any]:
     return {**sample, "lines": lines}
 
 
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command()
+def command(run_dir: Annotated[Path, typer.Argument(help="The run directory.")]) -> None:
+    """Write report.html of a run anew."""
+    print(f"Report: {write(run_dir)}")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code is 2, with one line on stderr, for whatever the user got wrong."""
-    parser = argparse.ArgumentParser(prog="pipelines.report", description="Write report.html of a run.")
-    parser.add_argument("run_dir", type=Path, help="the run directory")
-    try:
-        print(f"Report: {write(parser.parse_args(arguments).run_dir)}")
-    except InputError as error:
-        print(f"report: {error}", file=sys.stderr)
-        return 2
-    return 0
+    """Run the command line; returns the exit code."""
+    return run_app(app, "pipelines.report", arguments)
 
 
 if __name__ == "__main__":
