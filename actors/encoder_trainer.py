@@ -81,7 +81,7 @@ class EncoderTrainer:
         seed: int,
         progress: Progress | None = None,
     ) -> dict[str, Any]:
-        """Train ``steps`` steps on ``rows``, groups mixed by ``shares``.
+        """Train ``steps`` steps on ``rows``; ``shares``: rows of each group in a batch, as shares of ``pairs_per_step``.
 
         Returns {steps, loss_first, loss_last, losses, seconds, step_s, base_s}. Raises ``TrainingDiverged``; ``InputError`` where
         the rows make no batch.
@@ -90,7 +90,8 @@ class EncoderTrainer:
             return {"steps": 0}
         started = time.monotonic()
         config = self._config
-        batches = make_batches(rows, shares, self._catalog, steps, config.pairs_per_step, config.mined_negatives, seed)
+        size = round(config.pairs_per_step * sum(shares.values()))
+        batches = make_batches(rows, shares, self._catalog, steps, size, config.mined_negatives, seed)
         base = self._base_vectors()
         based = time.monotonic()
         curve = LossCurve(steps, progress)

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from actors.core.snapshots import SnapshotStore
 from actors.core.types import BASE_VERSION, Completion, Query, Score
 from actors.interfaces import Progress
+from actors.processes import give_back_memory
 from configs.schema import RewriterConfig
 
 Report = Callable[[str], Progress]
@@ -180,6 +181,8 @@ class ScorerHost(Host):
         if version != self.version:
             self._model.load(self.store.fetch("retriever", version), version)
             self.version = version
+            # The retriever before this one is free now.
+            give_back_memory()
         return self._model
 
 
@@ -204,6 +207,7 @@ class IndexBuilderHost(Host):
                 metrics.update(build(encoder_dir, directory, self.report("index")))
 
             self.store.publish("retriever", version, write, {"parents": {"encoder": version}, "metrics": metrics})
+            give_back_memory()
         self.version = version
         metrics = self.store.manifest("retriever", version)["metrics"]
         return {**metrics, "index_s": time.monotonic() - started}

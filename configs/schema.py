@@ -50,7 +50,7 @@ class EncoderConfig(Section):
     steps_per_unit: Positive = 100
     """Optimizer steps in each unit."""
     pairs_per_step: Positive = 64
-    """(anchor, tool) pairs in one InfoNCE batch."""
+    """(anchor, tool) pairs in one InfoNCE batch; a unit adds ``rewrite_share`` of rewrites."""
     pairs_per_chunk: Positive | None = None
     """Pairs embedded at once inside a step, by gradient caching, which bounds memory for a third more time; null is all at once."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
@@ -63,10 +63,10 @@ class EncoderConfig(Section):
     """A mined negative scored within this share of its positive is dropped (2407.15831)."""
     anchor_weight: Annotated[float, Field(ge=0)] = 0.1
     """Weight of the pull towards the frozen base model's embeddings."""
-    rewrite_share: Share = 0.5
-    """Share of a unit's anchors that are rewrites rather than queries (CoHyDE only)."""
+    rewrite_share: Share = 0.25
+    """Rewrites in a unit's batch, on top of its pairs, as a share of them (CoHyDE only)."""
     catalog_share: Share = 0.15
-    """Share of a unit's anchors that come from the catalog's own sentences, against forgetting."""
+    """Share of a unit's pairs that come from the catalog's own sentences, against forgetting."""
     index: Literal["exact", "hnsw"] = "exact"
     """FAISS index; exact is the reference."""
 
@@ -216,8 +216,6 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _fields_fit(self) -> Config:
-        if self.encoder.rewrite_share + self.encoder.catalog_share > 1:
-            raise ValueError("encoder.rewrite_share + encoder.catalog_share exceed 1; lower one of them")
         if self.rewriter.samples_per_query < 2:
             raise ValueError("rewriter.samples_per_query must be at least 2: a preference pair needs a best and a worst")
         if self.encoder.pairs_per_chunk and self.encoder.pairs_per_chunk > self.encoder.pairs_per_step:

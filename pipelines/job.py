@@ -24,7 +24,7 @@ from actors.core.snapshots import SnapshotStore
 from actors.core.types import BASE_VERSION, Corpus, InputError, Query
 from actors.models import native_precision, resolve_encoder, resolve_rewriter
 from actors.monitor import Display
-from actors.processes import memory_by_role
+from actors.processes import give_back_memory, memory_by_role
 from configs.load import save
 from configs.schema import Config
 from pipelines import catalogs, cotrain, preflight, train_loops, warm_start
@@ -84,6 +84,8 @@ def run(config: Config, known: bool, console: Console) -> Path:
     with console.status("Reading the catalog and its queries"):
         corpus = catalogs.load(config.catalog, config.seed)
         catalogs.check_trainable(corpus, config.catalog)
+    # Reading a catalog leaves much behind, and this process lives as long as the run.
+    give_back_memory()
     console.print(describe(corpus), highlight=False)
     encoder_base, rewriter_base = resolve_encoder(config.encoder.model), resolve_rewriter(config.rewriter.model)
     run_dir.mkdir(parents=True, exist_ok=True)

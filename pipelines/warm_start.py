@@ -72,8 +72,9 @@ def encoder_unit(
 ) -> tuple[list[EncoderRow], dict[str, float]]:
     """Rows of a unit: all labelled queries, the unit's ``rewrites`` (query id, text), the catalog's own text; the config's shares.
 
-    Rewrites that are empty, or only repeat their query or one another, are left out. ``negatives`` maps query ids to hard wrong
-    tools. Without rewrites their share goes to the queries.
+    Shares of queries and catalog sum to 1; that of the rewrites comes on top, so that an encoder without a rewriter sees as much of
+    all else. Rewrites that are empty, or only repeat their query or one another, are left out. ``negatives`` maps query ids to hard
+    wrong tools.
     """
     by_id = {query.query_id: query for query in corpus.queries}
     labelled = corpus.select("train", LABELLED_KINDS)
@@ -86,9 +87,8 @@ def encoder_unit(
     rows += [row for q in corpus.select("train", CATALOG_KINDS) for row in _rows(q, q.text, q.kind, corpus.catalog)]
     groups = {row.group for row in rows}
     written = {g for g in groups if g.startswith(REWRITE)}
-    rewrite_share = config.rewrite_share if written else 0.0
-    shares = _shares(written, rewrite_share) | _shares(groups & set(CATALOG_KINDS), config.catalog_share)
-    return rows, shares | _shares(groups - written - set(CATALOG_KINDS), 1.0 - rewrite_share - config.catalog_share)
+    shares = _shares(written, config.rewrite_share) | _shares(groups & set(CATALOG_KINDS), config.catalog_share)
+    return rows, shares | _shares(groups - written - set(CATALOG_KINDS), 1.0 - config.catalog_share)
 
 
 def sft_queries(corpus: Corpus, warm_start_share: float, count: int, seed: int) -> list[Query]:

@@ -6,6 +6,7 @@ itself whatever the weight.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -53,7 +54,9 @@ def fit_weight(
     """The weight of the rewrite with the best dev figure, and the figure of every weight of the grid; 0 is always tried.
 
     The figure is the mean of NDCG@5 on standard and on all other (vague) queries, equal halves; one half where only one kind is
-    there. Of equal weights the smallest wins. Rows of the vectors are those of ``queries``. Raises ValueError without queries.
+    there. Of equal weights the smallest wins. The best of many weights looks better than it is: one that does not gain more than
+    the standard error of its paired difference to 0 is not taken, and the weight is 0. Rows of the vectors are those of
+    ``queries``. Raises ValueError without queries.
     """
     if not queries:
         raise ValueError("no dev queries to fit the fusion weight on")
@@ -70,7 +73,9 @@ def fit_weight(
                 halves[query.kind == "standard"].append(ndcg([tool_ids[i] for i in row], query.gold, DEV_K))
     figures = {w: float(np.mean([np.mean(h) for h in halves.values() if h])) for w, halves in sums.items()}
     best = max(figures, key=lambda w: (round(figures[w], 9), -w))
-    return best, figures
+    gains = [np.subtract(sums[best][kind], sums[0.0][kind]) for kind in (True, False) if sums[best][kind]]
+    error = math.sqrt(sum(float(np.var(gain)) / len(gain) for gain in gains)) / len(gains)
+    return (best if figures[best] - figures[0.0] > error else 0.0), figures
 
 
 def top(scores: Vectors, k: int) -> NDArray[np.int64]:

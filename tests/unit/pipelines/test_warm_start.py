@@ -59,14 +59,14 @@ def test_rewriter_learns_from_needs_that_the_encoders_warm_start_leaves_out() ->
     assert len({r.anchor for r in warm_start.encoder_warm_start(corpus, 0.0)[0]}) == 11, "all, where none would be left"
 
 
-def test_unit_mixes_queries_rewrites_and_catalog_by_the_configured_shares() -> None:
+def test_unit_adds_rewrites_to_queries_and_catalog_by_the_configured_shares() -> None:
     config = EncoderConfig(rewrite_share=0.5, catalog_share=0.14)
     rewrites = [("v1", "Tool a. Does it."), ("s1", "Tool b. Does it.")]
     rows, shares = warm_start.encoder_unit(CORPUS, rewrites, {"v1": ["b"]}, config)
     assert shares == pytest.approx(
         {
-            "vague": 0.36 * 40 / 48,
-            "standard": 0.36 * 8 / 48,
+            "vague": 0.86 * 40 / 48,
+            "standard": 0.86 * 8 / 48,
             "rewrite:vague": 0.5 * 40 / 48,
             "rewrite:standard": 0.5 * 8 / 48,
             "symptom": 0.14 * 6 / 14,
@@ -78,7 +78,7 @@ def test_unit_mixes_queries_rewrites_and_catalog_by_the_configured_shares() -> N
     assert Counter(r.group for r in rows)["sentence"] == 2
 
 
-def test_unit_without_rewrites_gives_their_share_to_queries() -> None:
+def test_unit_without_rewrites_holds_as_many_queries() -> None:
     rows, shares = warm_start.encoder_unit(CORPUS, [], {}, EncoderConfig(rewrite_share=0.5, catalog_share=0.2))
     assert shares["vague"] + shares["standard"] == pytest.approx(0.8)
     assert not any(r.group.startswith("rewrite") for r in rows)

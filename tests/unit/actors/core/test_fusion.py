@@ -69,6 +69,14 @@ def test_fit_weight_gives_standard_and_vague_equal_halves() -> None:
     assert weight == 0.6
 
 
+def test_fit_weight_leaves_a_gain_within_its_standard_error() -> None:
+    # Three queries win by the rewrite and two lose as much: a gain, but not one that five queries can show.
+    queries = [_query(f"v{i}", "vague", gold) for i, gold in enumerate(["right"] * 3 + ["other"] * 2)]
+    weight, figures = fusion.fit_weight(_rows(*[[0, 1]] * 5), _rows(*[[1, 0]] * 5), TOOLS, IDS, queries, [0.6])
+    assert figures[0.6] > figures[0.0]
+    assert weight == 0.0
+
+
 def test_fit_weight_needs_queries() -> None:
     with pytest.raises(ValueError, match="no dev queries"):
         fusion.fit_weight(TOOLS, TOOLS, TOOLS, IDS, [])
