@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import gc
 import json
-import logging
 import os
 import sys
 import tempfile
@@ -29,8 +28,8 @@ from actors.core.types import BASE_VERSION, Catalog, InputError
 from actors.models import native_precision, resolve_encoder, resolve_rewriter
 from configs.load import load
 from pipelines import catalogs, train_loops, warm_start
-from pipelines.bench_engines import Bench, Figures, labelled_texts, measure_engines
-from pipelines.command_line import run_app
+from pipelines.bench_engines import Bench, Figures, drawn_contexts, labelled_texts, measure_engines
+from pipelines.command_line import library_logs, run_app
 from pipelines.ray_stages import Learner
 
 SEARCH_QUERIES = 512
@@ -84,9 +83,10 @@ def measure_training(bench: Bench) -> Figures:
     gc.collect()
     tokenizer: Any = AutoTokenizer.from_pretrained(bench.rewriter_dir)
     settings = config.rewriter
+    queries = warm_start.sft_queries(corpus, share, TRAIN_STEPS * settings.sft_rows_per_step, seed)
     sft_rows = warm_start.sft_rows(
-        warm_start.sft_queries(corpus, share, TRAIN_STEPS * settings.sft_rows_per_step, seed),
-        {},
+        queries,
+        dict(zip((q.query_id for q in queries), drawn_contexts(bench, len(queries)), strict=True)),
         lambda query, titles: rewrite_prompt(query, titles, tokenizer, settings.prompt_tokens),
         lambda tool_id: catalog_entry(corpus.catalog.by_id[tool_id]),
     )
@@ -182,9 +182,9 @@ def command(
     if unknown:
         raise InputError(f"--part {unknown[0]}: there is none of that name; it is one of {', '.join(PARTS)}")
     resolved = load(config, overrides or [])
-    console = Console(stderr=True)
-    _quiet()
     with tempfile.TemporaryDirectory(prefix="cohyde-bench-") as scratch:
+        library_logs(Path(scratch))
+        console = Console(stderr=True)
         bench = Bench(
             resolved,
             catalogs.load(resolved.catalog, resolved.seed),
@@ -214,12 +214,6 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _rounded(each) for key, each in value.items()}
     return float(f"{value:.4g}") if isinstance(value, float) else value
-
-
-def _quiet() -> None:
-    """Leave the terminal to the figures."""
-    os.environ |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    logging.basicConfig(level=logging.ERROR)
 
 
 def main(arguments: list[str] | None = None) -> int:

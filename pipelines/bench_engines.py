@@ -86,12 +86,17 @@ def _prompts(bench: Bench) -> tuple[list[str], int]:
     settings, rng = bench.config.rewriter, random.Random(bench.config.seed)
     tokenizer: Any = AutoTokenizer.from_pretrained(bench.rewriter_dir)
     queries = labelled_texts(bench.corpus)
-    tools = bench.corpus.catalog.tools
-    prompts = []
-    for query in rng.sample(queries, min(PROMPTS, len(queries))):
-        titles = [tool.title for tool in rng.sample(tools, min(settings.context_tools, len(tools)))]
-        prompts.append(rewrite_prompt(query, titles, tokenizer, settings.prompt_tokens))
+    asked = rng.sample(queries, min(PROMPTS, len(queries)))
+    contexts = drawn_contexts(bench, len(asked))
+    prompts = [rewrite_prompt(q, titles, tokenizer, settings.prompt_tokens) for q, titles in zip(asked, contexts, strict=True)]
     return prompts, sum(len(tokenizer.encode(prompt, add_special_tokens=False)) for prompt in prompts)
+
+
+def drawn_contexts(bench: Bench, count: int) -> list[list[str]]:
+    """``count`` times the titles of tools drawn from the catalog, as many as a prompt carries: their length is what costs."""
+    rng, tools = random.Random(bench.config.seed), bench.corpus.catalog.tools
+    shown = min(bench.config.rewriter.context_tools, len(tools))
+    return [[tool.title for tool in rng.sample(tools, shown)] for _ in range(count)]
 
 
 def labelled_texts(corpus: Corpus) -> list[str]:

@@ -6,11 +6,8 @@ any other failure is 1, with its traceback; the libraries' log goes to files of 
 
 from __future__ import annotations
 
-import logging
-import os
 import signal
 import sys
-import warnings
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -21,7 +18,7 @@ from rich.console import Console
 
 from configs.load import load
 from configs.schema import Config
-from pipelines.command_line import run_app
+from pipelines.command_line import library_logs, run_app
 from pipelines.units import check_run_dir
 
 WIDTH_WITHOUT_TERMINAL = 120
@@ -49,7 +46,7 @@ def cotrain(
         _show_plan(resolved, console)
         return
     known = check_run_dir(Path(resolved.run_dir), resolved)
-    _library_logs(Path(resolved.run_dir) / "logs")
+    library_logs(Path(resolved.run_dir) / "logs")
     from pipelines import job
 
     page = job.run(resolved, known, console)
@@ -82,21 +79,6 @@ def _show_plan(config: Config, console: Console) -> None:
     console.print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), highlight=False, markup=False)
     for line in preflight.check(config, None):
         console.print(line, highlight=False, markup=False)
-
-
-def _library_logs(directory: Path) -> None:
-    """Send what libraries log or warn to ``driver.log``; silence their bars."""
-    directory.mkdir(parents=True, exist_ok=True)
-    os.environ |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    logging.basicConfig(
-        filename=directory / "driver.log", level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s"
-    )
-    logging.captureWarnings(True)
-    warnings.simplefilter("default")
-    # Ray's native code writes to the descriptor itself; what Python prints still reaches the user.
-    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
-    with (directory / "driver.log").open("a") as log:
-        os.dup2(log.fileno(), 2)
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:

@@ -1,12 +1,16 @@
-"""What all commands share: arguments in, exit code out.
+"""What all commands share: arguments in, exit code out, the libraries' talk to a file.
 
 Invariants: what the user got wrong is one line on stderr and exit code 2, whichever command it was; other failures propagate.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
+import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 import typer
 
@@ -30,3 +34,18 @@ def run_app(app: typer.Typer, program: str, arguments: Sequence[str] | None = No
         print(f"{name}: {error}", file=sys.stderr)
         return 2
     return code if isinstance(code, int) else 0
+
+
+def library_logs(directory: Path) -> None:
+    """Send what libraries log or warn to ``driver.log`` in ``directory``; silence their bars."""
+    directory.mkdir(parents=True, exist_ok=True)
+    os.environ |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    logging.basicConfig(
+        filename=directory / "driver.log", level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s"
+    )
+    logging.captureWarnings(True)
+    warnings.simplefilter("default")
+    # Ray's native code writes to the descriptor itself; what Python prints still reaches the user.
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    with (directory / "driver.log").open("a") as log:
+        os.dup2(log.fileno(), 2)
