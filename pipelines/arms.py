@@ -131,7 +131,7 @@ class Comparison:
                 if split == "dev":
                     self.dev_figures += _dev_figures(entry, mode, weight, queries, per_query)
                 else:
-                    results.append(ArmResult(entry.arm, entry.round, mode, per_query))
+                    results.append(ArmResult(entry.arm, entry.round, mode, per_query, weight if mode == "fused" else None))
         self._show_samples(entry, retriever, rewrites, weight, samples)
         return results
 

@@ -44,23 +44,29 @@ TOOLS: tuple[Tools, ...] = ("all", "seen", "unseen")
 
 @dataclass(frozen=True)
 class ArmResult:
-    """One arm in one mode on the test queries. ``per_query``: query id -> metric -> value (0..1). ``round`` is CoHyDE's only."""
+    """One arm in one mode on the test queries. ``per_query``: query id -> metric -> value (0..1). ``round`` is CoHyDE's only.
 
-    arm: str
-    round: int | None
-    mode: Mode
-    per_query: dict[str, dict[str, float]]
-
-
-class Row(TypedDict):
-    """One line of ``results.json``. The last three are null where the arm is itself a single component.
-
-    ``difference`` is ``value`` minus that of ``against`` (arm and mode of the strongest single component on this slice).
+    ``weight`` is the rewrite's in ``fused``, fitted on dev; 0 says that dev did not show a gain and the ranking is the raw one.
     """
 
     arm: str
     round: int | None
     mode: Mode
+    per_query: dict[str, dict[str, float]]
+    weight: float | None = None
+
+
+class Row(TypedDict):
+    """One line of ``results.json``. The last three are null where the arm is itself a single component.
+
+    ``weight`` is that of the rewrite, null but in ``fused``. ``difference`` is ``value`` minus that of ``against`` (arm and mode of
+    the strongest single component on this slice).
+    """
+
+    arm: str
+    round: int | None
+    mode: Mode
+    weight: float | None
     slice: str
     tools: Tools
     metric: str
@@ -113,6 +119,7 @@ def compare(results: Sequence[ArmResult], queries: Sequence[Query]) -> list[Row]
                         arm=result.arm,
                         round=result.round,
                         mode=result.mode,
+                        weight=result.weight,
                         slice=slice_name,
                         tools=tools,
                         metric=metric,
@@ -151,7 +158,7 @@ def quality_grid(rows: Sequence[Row]) -> Grid:
     columns: list[tuple[str, str, Tools]] = [(s, m, "all") for s in _tiers(rows) for m in _SHOWN_METRICS]
     heads = [(s, _SHOWN_METRICS[m]) for s, m, _ in columns]
     counts = ", ".join(f"{s} {_count(rows, s, 'all')}" for s in _tiers(rows))
-    note = f"Queries: {counts}. Marked: best of its column."
+    note = f"Queries: {counts}. Marked: best of its column. The number after fused is the rewrite's weight (fitted on dev)."
     return Grid("Test queries, all tools (%)", note, tuple(heads), _lines(rows, columns))
 
 
@@ -264,9 +271,9 @@ def _strongest(results: Sequence[ArmResult], query_ids: Sequence[str]) -> ArmRes
     return max(results, key=lambda r: fmean(_values(r, query_ids, "nDCG@5")), default=None)
 
 
-def _label(arm: str, round_number: int | None, mode: str) -> str:
+def _label(arm: str, round_number: int | None, mode: str, weight: float | None = None) -> str:
     name = LABELS.get(arm, arm) + (f" round {round_number}" if round_number is not None else "")
-    return name if mode == "bm25" else f"{name}, {mode}"
+    return name if mode == "bm25" else f"{name}, {mode}" + (f" {weight:g}" if weight is not None else "")
 
 
 def _shown(rows: Sequence[Row]) -> list[tuple[str, int | None, Mode]]:
@@ -285,12 +292,18 @@ def _shown(rows: Sequence[Row]) -> list[tuple[str, int | None, Mode]]:
 
 def _lines(rows: Sequence[Row], columns: Sequence[tuple[str, str, Tools]]) -> tuple[tuple[str, tuple[Cell, ...]], ...]:
     value = {(r["arm"], r["round"], r["mode"], r["slice"], r["metric"], r["tools"]): r["value"] for r in rows}
+    weights = {(r["arm"], r["round"], r["mode"]): r["weight"] for r in rows}
     shown = _shown(rows)
     best = {column: max((value.get((*line, *column), -1.0) for line in shown), default=-1.0) for column in columns}
     lines = []
     for line in shown:
         figures = [(value.get((*line, *column)), best[column]) for column in columns]
-        lines.append((_label(*line), tuple(Cell("-") if v is None else Cell(f"{100 * v:.1f}", v == top) for v, top in figures)))
+        lines.append(
+            (
+                _label(*line, weights[line]),
+                tuple(Cell("-") if v is None else Cell(f"{100 * v:.1f}", v == top) for v, top in figures),
+            )
+        )
     return tuple(lines)
 
 

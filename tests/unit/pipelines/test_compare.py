@@ -24,7 +24,7 @@ def _queries() -> list[Query]:
 
 def _arm(arm: str, mode: Mode, values: list[float], round_number: int | None = None) -> ArmResult:
     per_query = {i: dict.fromkeys(compare.METRICS, v) for i, v in zip(TIERS, values, strict=True)}
-    return ArmResult(arm, round_number, mode, per_query)
+    return ArmResult(arm, round_number, mode, per_query, 0.15 if mode == "fused" else None)
 
 
 def _find(rows: list[Row], arm: str, mode: str, slice_name: str, tools: str = "all", metric: str = "nDCG@5") -> Row:
@@ -93,7 +93,7 @@ def test_verdict(difference: float, p_value: float, expected: str) -> None:
 def test_quality_grid_shows_main_modes_and_marks_every_best(results: list[ArmResult]) -> None:
     grid = compare.quality_grid(compare.compare(results, _queries()))
     labels = [label for label, _ in grid.lines]
-    assert labels == ["BM25", "frozen encoder, raw", "encoder alone, raw", "CoHyDE round 1, fused", "CoHyDE round 1, hybrid"]
+    assert labels == ["BM25", "frozen encoder, raw", "encoder alone, raw", "CoHyDE round 1, fused 0.15", "CoHyDE round 1, hybrid"]
     assert grid.columns[:3] == (("standard", "NDCG@5"), ("standard", "R@10"), ("standard", "COMP@10"))
     assert [(cells[0].text, cells[0].bold) for _, cells in grid.lines] == [
         ("50.0", False),
@@ -116,7 +116,7 @@ def test_printed_tables_fit_120_columns_when_piped(results: list[ArmResult]) -> 
 def test_markdown_joins_a_group_in_one_cell(results: list[ArmResult]) -> None:
     text = compare.markdown(compare.compare(results, _queries()))
     assert "| BM25 | 50.0 / 50.0 / 50.0 |" in text
-    assert "| CoHyDE round 1, fused | **75.0** / **75.0** / **75.0** |" in text
+    assert "| CoHyDE round 1, fused 0.15 | **75.0** / **75.0** / **75.0** |" in text
 
 
 def test_no_rows_give_no_tables() -> None:

@@ -53,7 +53,7 @@ def _row(arm: str, mode: str, value: float, **own: Any) -> dict[str, Any]:
         "value": value,
         "n": 40,
     }
-    return row | {"difference": None, "p_value": None, "against": None} | own
+    return row | {"weight": None, "difference": None, "p_value": None, "against": None} | own
 
 
 ROWS = [
