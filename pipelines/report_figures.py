@@ -38,11 +38,15 @@ class Figure:
 
 
 def stages(events: Sequence[Event]) -> dict[tuple[str, str], dict[int, Event]]:
-    """(arm, stage) -> unit -> its event, CoHyDE first; a unit that a resumed run reports again counts once, the last time."""
+    """(arm, stage) -> unit -> its event, CoHyDE first.
+
+    A unit that a resumed run reports again counts once, when it worked longest: finding what an earlier run wrote takes no time.
+    """
     found: dict[tuple[str, str], dict[int, Event]] = defaultdict(dict)
     for event in events:
         if event["event"] == "stage":
-            found[event["arm"], event["stage"]][event["unit"]] = event
+            units = found[event["arm"], event["stage"]]
+            units[event["unit"]] = max(units.get(event["unit"], event), event, key=lambda e: e["worked_s"])
     order = {stage: index for index, stage in enumerate(STAGES)}
     keys = sorted(found, key=lambda key: (key[0] != COHYDE, key[0], order.get(key[1], len(order))))
     return {key: dict(sorted(found[key].items())) for key in keys}

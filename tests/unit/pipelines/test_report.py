@@ -182,9 +182,10 @@ def test_arms_that_were_not_run_are_left_out(run_dir: Path) -> None:
     assert '<div class="who">encoder alone</div>' not in page
 
 
-def test_a_unit_reported_again_counts_once() -> None:
-    stages = figures.stages([_stage("score", 0, pairs=1), _stage("score", 1, pairs=2), _stage("score", 0, pairs=3)])
-    assert {unit: event["pairs"] for unit, event in stages["cohyde", "score"].items()} == {0: 3, 1: 2}
+def test_a_unit_reported_again_counts_once_where_it_worked() -> None:
+    looked_up = _stage("score", 0, pairs=1, worked_s=0.05)
+    stages = figures.stages([_stage("score", 0, pairs=1), _stage("score", 1, pairs=2), looked_up])
+    assert {unit: event["worked_s"] for unit, event in stages["cohyde", "score"].items()} == {0: 2.0, 1: 2.0}
 
 
 def test_a_pause_of_the_run_is_cut_short() -> None:
