@@ -222,12 +222,19 @@ def serving_rewrites(
     seed: int,
     progress: Progress,
 ) -> list[list[str]]:
-    """The ``samples`` rewrites of each query that serving would make: the first greedy, the others sampled."""
-    _, greedy = rewriter.rewrite(queries, contexts, 1, 0.0, seed, progress)
+    """The ``samples`` rewrites of each query that serving would make: the first greedy, the others sampled.
+
+    ``progress`` counts rewrites, over both passes.
+    """
+    _, greedy = rewriter.rewrite(queries, contexts, 1, 0.0, seed, lambda done, total: progress(done, total * samples))
     if samples == 1:
         return [[c.text for c in found] for found in greedy]
-    _, sampled = rewriter.rewrite(queries, contexts, samples - 1, temperature, seed, progress)
-    return [[c.text for c in (*first, *others)] for first, others in zip(greedy, sampled, strict=True)]
+
+    def after_greedy(done: int, total: int) -> None:
+        progress(total + done * (samples - 1), total * samples)
+
+    _, sampled = rewriter.rewrite(queries, contexts, samples - 1, temperature, seed, after_greedy)
+    return [[c.text for c in (*first, *more)] for first, more in zip(greedy, sampled, strict=True)]
 
 
 def part_of(progress: Progress, size: int, done: int, total: int) -> Progress:

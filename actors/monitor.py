@@ -42,7 +42,7 @@ class Monitor:
         now = time.time()
         known = self._stages.get(stage)
         if known is None or done < known["done"] or known["total"] != total:
-            known = self._stages[stage] = {"done": -1, "total": total, "started": now, "updated": now}
+            known = self._stages[stage] = {"done": -1, "total": total, "begun": done, "started": now, "updated": now}
         if done != known["done"]:
             self._moves += 1
             known |= {"done": done, "updated": now}
@@ -56,7 +56,10 @@ class Monitor:
             stream.write(line.encode() + b"\n")
 
     def snapshot(self) -> dict[str, Any]:
-        """``{"moves": int, "stages": {stage: {"done", "total", "started", "updated"}}}``; times in seconds since the epoch."""
+        """``{"moves": int, "stages": {stage: {"done", "total", "begun", "started", "updated"}}}``.
+
+        ``begun`` is what was done already when it started; times are in seconds since the epoch.
+        """
         return {"moves": self._moves, "stages": {name: dict(stage) for name, stage in self._stages.items()}}
 
     def health(self) -> int:
@@ -154,7 +157,8 @@ class Display:
 def describe(name: str, stage: dict[str, float], now: float) -> str:
     """One line: what, how far, how long yet ("generate: 120 of 800, 0:20 gone, about 1:53 left")."""
     done, total, gone = stage["done"], stage["total"], now - stage["started"]
-    left = f", about {_clock(gone / done * (total - done))} left" if done > 0 else ""
+    since = done - stage["begun"]
+    left = f", about {_clock(gone / since * (total - done))} left" if since > 0 else ""
     return f"{name}: {done:.0f} of {total:.0f}, {_clock(gone)} gone{left}"
 
 

@@ -159,7 +159,8 @@ def time_figures(events: Sequence[Event], stages: StageRuns) -> list[Figure]:
     phases: dict[bool, dict[str, float]] = {False: defaultdict(float), True: defaultdict(float)}
     for event in events:
         if event["event"] == "phase":
-            phases[event["name"].startswith("arm ")][event["name"]] += event["seconds"]
+            name = event["name"].replace("rewrites for the comparison", "rewrites")
+            phases[name.startswith("arm ")][name] += event["seconds"]
     for whole, title in ((True, "Whole arms, with their stages"), (False, "Outside the loop")):
         if seconds := phases[whole]:
             svg = plots.bars([(name, [s]) for name, s in seconds.items()], ("s1",), f"time, {title}", "seconds")

@@ -25,7 +25,7 @@ def test_a_smaller_count_is_a_new_start(tmp_path: Path, monkeypatch: pytest.Monk
     watched = Monitor(str(tmp_path / "metrics.jsonl"))
     for done in (1, 5, 1):
         watched.progress("score", done, 5)
-    assert watched.snapshot()["stages"]["score"] == {"done": 1, "total": 5, "started": 120.0, "updated": 120.0}
+    assert watched.snapshot()["stages"]["score"] == {"done": 1, "total": 5, "begun": 1, "started": 120.0, "updated": 120.0}
 
 
 def test_events_are_lines_and_a_torn_one_stays_alone(tmp_path: Path) -> None:
@@ -62,6 +62,8 @@ def test_progress_is_throttled_but_for_its_ends() -> None:
 
 
 def test_describe() -> None:
-    stage = {"done": 120, "total": 800, "started": 1000.0}
+    stage = {"done": 120, "total": 800, "begun": 0, "started": 1000.0}
     assert describe("generate", stage, 1020.0) == "generate: 120 of 800, 0:20 gone, about 1:53 left"
     assert describe("generate", stage | {"done": 0}, 1061.0) == "generate: 0 of 800, 1:01 gone"
+    resumed = stage | {"begun": 100}
+    assert describe("generate", resumed, 1020.0) == "generate: 120 of 800, 0:20 gone, about 11:20 left"
