@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from actors.core.snapshots import SnapshotStore
-from actors.core.types import InputError, Query
-from actors.hosts import IndexBuilderHost, RewriterHost, ScorerHost, part_of
+from actors.core.types import Completion, InputError, Query
+from actors.hosts import IndexBuilderHost, RewriterHost, ScorerHost, part_of, serving_rewrites
 from configs.schema import RewriterConfig
 from tests.fake_models import FakeRewriter, FakeScorer, make_build, publish_text, warm_start
 
@@ -94,6 +94,18 @@ def test_serving_rewrites_are_greedy_first(tmp_path: Path, root: str) -> None:
     one, model = rewriter_host(tmp_path, root, [], eval_samples=1)
     assert one.serving_rewrites(0, ["q"], [[]], seed=1) == [["rewriter 0 q 0"]]
     assert model.temperatures == [(1, 0.0)]
+
+
+def test_progress_of_serving_rewrites_runs_once_through_both_passes() -> None:
+    class Counting:
+        def rewrite(self, queries: Any, contexts: Any, samples: int, temperature: float, seed: int, progress: Any) -> Any:
+            for done in range(1, len(queries) + 1):
+                progress(done, len(queries))
+            return [], [[Completion("text", 1, True)] * samples for _ in queries]
+
+    told: list[float] = []
+    serving_rewrites(Counting(), ["a", "b"], [[], []], 4, 0.7, 1, lambda done, total: told.append(done / total))  # type: ignore[arg-type]
+    assert told == [1 / 8, 2 / 8, 5 / 8, 1.0]
 
 
 def test_a_version_that_is_not_published_is_refused(tmp_path: Path, root: str) -> None:
