@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import secrets
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ def cluster(config: Config, run_dir: Path) -> Iterator[Cluster]:
             os.environ.setdefault(name, value)
         quieten("ray")
         if os.environ.get("RAY_ADDRESS", "local") != "local":
-            ray.init(log_to_driver=False, configure_logging=False)
+            _init_ray()
             try:
                 yield Cluster(False, ray.get_runtime_context().get_node_id(), _resources())
             finally:
@@ -102,17 +103,23 @@ def quieten(logger: str) -> None:
     log.propagate = True
 
 
+def _init_ray(**options: Any) -> Any:
+    """``ray.init`` without its hold on the terminal and on SIGTERM, which it answers by a stack and a code of its own."""
+    on_terminate = signal.getsignal(signal.SIGTERM)
+    context = ray.init(log_to_driver=False, configure_logging=False, **options)
+    signal.signal(signal.SIGTERM, on_terminate)
+    return context
+
+
 def _start_embedded(config: Config, run_dir: Path, before: set[psutil.Process]) -> Cluster:
     # Ray listens on all interfaces, so it must ask for a token. By default it does for a cluster started here (RAY_AUTH_MODE would
     # have to be set before ``import ray``); a token of this process's own writes no file into the user's home.
     if "RAY_AUTH_MODE" not in os.environ:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    context: Any = ray.init(
+    context = _init_ray(
         num_cpus=config.placement.embedded_cpus,
         object_store_memory=config.placement.object_store_mb * 2**20,
         include_dashboard=False,
-        log_to_driver=False,
-        configure_logging=False,
     )
     note(run_dir, children() - before, Path(context.address_info["session_dir"]) / "logs")
     return Cluster(True, ray.get_runtime_context().get_node_id(), _resources())

@@ -83,6 +83,18 @@ def test_interrupted_it_leaves_no_process_and_says_how_to_go_on(world: Path, tmp
     assert gone(started, 5)
 
 
+def test_terminated_it_leaves_no_process_and_says_so_by_its_exit_code(world: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    process = subprocess.Popen(
+        command(*overrides(world, run_dir)), cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True
+    )
+    wait_for(run_dir / "snapshots" / "retriever" / "-1", process)
+    started = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 143
+    assert gone(started, 5)
+
+
 def test_what_the_user_got_wrong_is_one_line_and_exit_code_2(world: Path, tmp_path: Path) -> None:
     settings = overrides(world, tmp_path / "run")
     cases = [
