@@ -107,6 +107,11 @@ class Replay:
         else:
             self._admit(example)
 
+    def enough(self, count: int) -> bool:
+        """Whether a unit of ``count`` examples could be cut now."""
+        new = count - self._old(count)
+        return self.new_available(new) >= new
+
     def new_available(self, count: int) -> int:
         """How many of ``count`` new examples a unit would get now, with every tenant at its share at most."""
         return len(self._choose(count))
@@ -117,7 +122,7 @@ class Replay:
         ``count`` is of both together; what the reservoir cannot give yet, new ones fill. The new ones enter the reservoir.
         """
         rng = random.Random(seed)
-        old = rng.sample(self._reservoir, min(len(self._reservoir), round(count * self._limits.reservoir_share)))
+        old = rng.sample(self._reservoir, self._old(count))
         chosen = self._choose(count - len(old))
         taken = {example.example_id for example in chosen}
         self._waiting = [example for example in self._waiting if example.example_id not in taken]
@@ -153,6 +158,9 @@ class Replay:
         )
         replay._trained, replay._pairs, replay.refused = state["trained"], Counter(state["pairs"]), Counter(state["refused"])
         return replay
+
+    def _old(self, count: int) -> int:
+        return min(len(self._reservoir), round(count * self._limits.reservoir_share))
 
     def _admit(self, example: Example) -> None:
         fresh = tuple(t for t in example.right if self._pairs[_pair(example.query, t)] < self._limits.per_query_tool)

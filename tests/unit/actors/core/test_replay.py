@@ -81,7 +81,7 @@ def test_each_example_is_new_once_and_old_ones_come_back() -> None:
     assert [len(unit) for unit in units] == [12] * 4
     times = Counter(e.example_id for unit in units for e in unit)
     assert sum(times.values()) == 48
-    assert 12 + 3 * 9 == len(times), "the first unit has no old ones, the others a quarter"
+    assert len(times) == 12 + 3 * 9, "the first unit has no old ones, the others a quarter"
     assert replay.waiting == 60 - len(times)
 
 

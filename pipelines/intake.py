@@ -1,0 +1,203 @@
+"""The query log's consumer: events in, frozen units out; nothing is lost and nothing is trained twice.
+
+Invariants: a unit is committed in one rename: its examples, the position in the log behind everything they came from, and the state
+of joining and replay. A restarted intake goes on from the newest commit and reads again what came after it; so each event reaches
+exactly one unit. Without consent, and before redaction, nothing is stored. What cannot be used goes to the dead-letter file with
+its place and its reason, never with its text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from actors.core.events import Event, EventError, LabelEvent, OutcomeEvent, SearchEvent, parse
+from actors.core.joining import Interaction, Joiner, JoinLimits
+from actors.core.replay import Example, Replay, ReplayLimits, example_from
+from actors.core.snapshots import SnapshotStore
+from pipelines.streams import Position, Source, SourceLost
+
+KIND = "intake"
+STATE_FILE, EXAMPLES_FILE = "state.json", "examples.json"
+EVENTS_PER_POLL = 500
+POLL_TIMEOUT_S = 1.0
+LOST_WAIT_S = 5.0
+
+
+@dataclass(frozen=True)
+class IntakeLimits:
+    """How events are joined and mixed, and when a unit is cut: after ``examples`` new and old ones, or after ``patience_s`` with at
+    least ``least`` new ones.
+    """
+
+    join: JoinLimits
+    replay: ReplayLimits
+    examples: int
+    least: int
+    patience_s: float
+
+
+class DeadLetters:
+    """The dead-letter file: one JSON line for each event that cannot be used. A place is written once, whoever reads it again."""
+
+    def __init__(self, path: Path) -> None:
+        """Read which places are in it already."""
+        self._path = path
+        self._places: set[str] = set()
+        if path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                # The last line of a process that was killed may be torn; its place is read again and written anew.
+                with contextlib.suppress(json.JSONDecodeError):
+                    self._places.add(json.loads(line)["place"])
+
+    def add(self, place: str, reason: str, now: float) -> None:
+        """Append a place with its reason, unless it is there."""
+        if place in self._places:
+            return
+        self._places.add(place)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"time": now, "place": place, "reason": reason}) + "\n")
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._places)
+
+
+class Intake:
+    """Reads a source, cuts units. One process at a time; not thread-safe."""
+
+    def __init__(
+        self,
+        source: Source,
+        store: SnapshotStore,
+        limits: IntakeLimits,
+        tool_ids: Callable[[str], bool],
+        redact: Callable[[str], str],
+        dead_letters: DeadLetters,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """``tool_ids`` tells whether the catalog has a tool. Goes on from the store's newest commit."""
+        self._source, self._store, self._limits, self._clock = source, store, limits, clock
+        self._knows, self._redact, self._dead = tool_ids, redact, dead_letters
+        self._joiner, self._replay = Joiner(limits.join), Replay(limits.replay)
+        newest = store.latest(KIND)
+        position: Position = {}
+        if newest is not None:
+            state = json.loads((store.fetch(KIND, newest) / STATE_FILE).read_text(encoding="utf-8"))
+            self._joiner = Joiner.restore(limits.join, state["joiner"])
+            self._replay = Replay.restore(limits.replay, state["replay"])
+            position = state["position"]
+        self._next = 0 if newest is None else newest + 1
+        source.seek(position)
+
+    def unit(
+        self, index: int, seed: int, may_stop: Callable[[], bool] = lambda: False, hurry: Callable[[], bool] = lambda: False
+    ) -> list[Example] | None:
+        """The examples of unit ``index``, cut now (blocking until there are enough) or read back; None once ``may_stop`` says so.
+
+        ``hurry`` asks for a unit as soon as ``least`` new examples are there. Raises ``ValueError`` for a unit after the next.
+        """
+        if index < self._next:
+            return self.read(index)
+        if index > self._next:
+            raise ValueError(f"unit {index} was asked for before unit {self._next}")
+        started = self._clock()
+        while not self._ready(started, hurry()):
+            if may_stop():
+                return None
+            self.pump(POLL_TIMEOUT_S)
+        examples = self._replay.cut(self._limits.examples, seed)
+        self._commit(index, examples)
+        return examples
+
+    def read(self, index: int) -> list[Example]:
+        """The examples of a unit that was cut."""
+        records = json.loads((self._store.fetch(KIND, index) / EXAMPLES_FILE).read_text(encoding="utf-8"))
+        return [example_from(record) for record in records]
+
+    def pump(self, timeout_s: float) -> int:
+        """Take in what the log has, at most one poll of it; return how many records that were."""
+        try:
+            records = self._source.poll(EVENTS_PER_POLL, timeout_s)
+        except SourceLost:
+            # The log holds what we have not read; it is asked again.
+            time.sleep(min(timeout_s, LOST_WAIT_S))
+            return 0
+        now = self._clock()
+        for record in records:
+            try:
+                self._learn(self._joiner.take(self._usable(parse(record.data)), now))
+            except EventError as error:
+                self._dead.add(record.place, str(error), now)
+        closed, letters = self._joiner.close(now)
+        self._learn(closed)
+        for letter in letters:
+            self._dead.add(letter.event.key, letter.reason, now)
+        return len(records)
+
+    @property
+    def held_out(self) -> list[Example]:
+        """What the gate judges by."""
+        return self._replay.held_out
+
+    def status(self) -> dict[str, Any]:
+        """Counts for people and metrics."""
+        return {
+            "unread": self._source.depth(),
+            "open_searches": self._joiner.waiting,
+            "examples_waiting": self._replay.waiting,
+            "held_out": len(self._replay.held_out),
+            "duplicates": self._joiner.duplicates,
+            "dead_letters": len(self._dead),
+            "refused": dict(self._replay.refused),
+        }
+
+    def _ready(self, since: float, hurry: bool) -> bool:
+        limits = self._limits
+        if self._replay.enough(limits.examples):
+            return True
+        late = hurry or self._clock() - since >= limits.patience_s
+        return late and self._replay.new_available(limits.examples) >= limits.least
+
+    def _usable(self, event: Event) -> Event:
+        """The event with its text redacted and without tools that the catalog does not have; raises ``EventError``."""
+        if isinstance(event, OutcomeEvent):
+            if not self._knows(event.tool_id):
+                raise EventError(f"tool_id: {event.tool_id} is not in the catalog")
+            return event
+        if isinstance(event, LabelEvent):
+            unknown = next((t for t in event.tool_ids if not self._knows(t)), None)
+            if unknown is not None:
+                raise EventError(f"tool_ids: {unknown} is not in the catalog")
+            return event.model_copy(update={"query": self._redact(event.query)}) if event.train_on else event
+        if not event.train_on:
+            return event
+        # A tool that left the catalog was shown by an older release: the rest of the answer still tells.
+        shown = tuple(tool for tool in event.tools if self._knows(tool.tool_id))
+        return SearchEvent.model_copy(event, update={"query": self._redact(event.query), "tools": shown})
+
+    def _learn(self, interactions: Sequence[Interaction]) -> None:
+        for interaction in interactions:
+            self._replay.add(interaction)
+
+    def _commit(self, index: int, examples: Sequence[Example]) -> None:
+        position = self._source.position()
+        state = {"position": position, "joiner": self._joiner.state(), "replay": self._replay.state()}
+
+        def write(directory: Path) -> None:
+            (directory / STATE_FILE).write_text(json.dumps(state), encoding="utf-8")
+            (directory / EXAMPLES_FILE).write_text(json.dumps([asdict(e) for e in examples]), encoding="utf-8")
+
+        self._store.publish(KIND, index, write, {"examples": len(examples), "position": position})
+        self._next = index + 1
+        try:
+            self._source.commit(position)
+        except SourceLost:
+            # Ours is the position that counts; the log is told with the next unit.
+            return
