@@ -1,8 +1,8 @@
 """Searches and their outcomes, joined by request id into interactions.
 
-Invariants: pure (no clock of its own); each event counts once, however often and in whatever order it arrives; an outcome that comes
-after its search was closed still counts, as an interaction of its own; what cannot be joined is named with its reason, not dropped.
-The whole state goes through ``state`` and ``Joiner.restore`` unchanged.
+Invariants: pure (no clock of its own); each event counts once, however often and in whatever order it arrives; an outcome that
+comes after its search was closed still counts, as an interaction of its own; what cannot be joined is named with its reason, not
+dropped. The whole state goes through ``state`` and ``Joiner.restore`` unchanged.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _STRENGTH: dict[str, int] = {"called": 0, "failed": 1, "succeeded": 2}
 class Interaction:
     """What is known of one search when it closes, or of a label, or what a late outcome adds.
 
-    ``results`` maps tool ids to the strongest result of each; ``tools`` is empty for a label. ``late`` interactions repeat the tools of
-    their search with the new results alone.
+    ``results`` maps tool ids to the strongest result of each; ``tools`` is empty for a label. ``late`` interactions repeat the
+    tools of their search with the new results alone.
     """
 
     interaction_id: str
@@ -63,8 +63,8 @@ class _Open:
 class Joiner:
     """Takes events one by one; gives interactions as they close.
 
-    Time is event time: a search closes once an event of ``window_s`` later was seen, or once the clock is two windows past it (a log
-    that has gone quiet).
+    Time is event time: a search closes once an event of ``window_s`` later was seen, or once the clock is two windows past it (a
+    log that has gone quiet).
     """
 
     def __init__(self, limits: JoinLimits) -> None:

@@ -34,8 +34,8 @@ class JsonlSource:
             size = self._size(name)
             if size is not None and size < offset:
                 raise InputError(
-                    f"stream.directory: {self._directory / name} has {size} bytes, of which {offset} were read; a query log only grows:"
-                    " write into a new file instead"
+                    f"stream.directory: {self._directory / name} has {size} bytes, of which {offset} were read;"
+                    " a query log only grows: write into a new file instead"
                 )
         self._offsets = {name: int(offset) for name, offset in position.items()}
 

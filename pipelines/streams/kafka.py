@@ -1,7 +1,7 @@
 """Query log as a Kafka topic, read with librdkafka.
 
-Invariants: partitions are assigned by hand from our own position, so a group's memory at the broker is for its dashboards alone; the
-brokers may be away for a while: that is ``SourceLost``, and the next poll tries again.
+Invariants: partitions are assigned by hand from our own position, so a group's memory at the broker is for its dashboards alone;
+the brokers may be away for a while: that is ``SourceLost``, and the next poll tries again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ class KafkaSource:
     """All partitions of one topic."""
 
     def __init__(self, servers: str, topic: str, group: str) -> None:
-        """``servers`` as in ``bootstrap.servers``. Raises ``SourceLost`` where no broker answers, ``InputError`` for an unknown topic."""
+        """``servers`` as in ``bootstrap.servers``.
+
+        Raises ``SourceLost`` where no broker answers, ``InputError`` for an unknown topic.
+        """
         self._servers, self._topic = servers, topic
         settings = {
             "bootstrap.servers": servers,

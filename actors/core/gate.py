@@ -1,0 +1,76 @@
+"""Whether a candidate release may take over: never worse, by a paired test (DESIGN, learning recipe 8).
+
+Invariants: pure; every slice is held against the served release and against the frozen base; a refusal says which slice, against
+whom, by how much. What the candidate is judged by was never trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from actors.core.ranking import paired_test
+
+Figures = Mapping[str, float]
+"""Query id -> nDCG@5 of one release."""
+
+SIGNIFICANCE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The candidate against one rival on one slice; figures are shares (0..1)."""
+
+    slice: str
+    against: str
+    n: int
+    candidate: float
+    rival: float
+    difference: float
+    p_value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``promote``, and in one line why, or why not."""
+
+    promote: bool
+    reason: str
+    comparisons: tuple[Comparison, ...]
+
+
+def judge(candidate: Figures, rivals: Mapping[str, Figures], slices: Mapping[str, Sequence[str]], tolerance: float) -> Verdict:
+    """Hold ``candidate`` against each rival ("served", "frozen") on each slice (name -> query ids; empty ones are left out).
+
+    Refused where a slice falls by more than ``tolerance``, or falls and the paired test tells the fall from chance; and where
+    nothing is gained on the served release, since a swap costs something. Raises ``ValueError`` where all slices are empty.
+    """
+    filled = {name: list(ids) for name, ids in slices.items() if ids}
+    if not filled:
+        raise ValueError("a gate needs held-out queries; there are none")
+    comparisons = tuple(
+        _compare(name, ids, against, candidate, figures) for against, figures in rivals.items() for name, ids in filled.items()
+    )
+    falls = [c for c in comparisons if c.difference < -tolerance or (c.difference < 0 and c.p_value < SIGNIFICANCE)]
+    if falls:
+        worst = min(falls, key=lambda c: c.difference)
+        return Verdict(False, f"{worst.slice} falls {_points(worst)} against the {worst.against} release", comparisons)
+    gains = [c for c in comparisons if c.against == "served"]
+    gain = fmean(c.difference for c in gains) if gains else 0.0
+    if gains and gain <= 0:
+        return Verdict(
+            False, f"nothing gained on the served release ({100 * gain:+.1f} points in the mean of the slices)", comparisons
+        )
+    told = ", ".join(f"{c.slice} {_points(c)}" for c in gains or comparisons)
+    return Verdict(True, f"against the {'served' if gains else 'frozen'} release: {told}", comparisons)
+
+
+def _compare(name: str, ids: Sequence[str], against: str, candidate: Figures, rival: Figures) -> Comparison:
+    ours, theirs = [candidate[q] for q in ids], [rival[q] for q in ids]
+    difference, p_value = paired_test(ours, theirs)
+    return Comparison(name, against, len(ids), fmean(ours), fmean(theirs), difference, p_value)
+
+
+def _points(comparison: Comparison) -> str:
+    return f"{100 * comparison.difference:+.1f} points (n {comparison.n}, p {comparison.p_value:.3f})"

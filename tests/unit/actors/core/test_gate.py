@@ -1,0 +1,67 @@
+"""The gate: never worse on any slice, against anybody, and better somewhere."""
+
+import pytest
+
+from actors.core.gate import Figures, judge
+
+IDS = [f"q{i}" for i in range(40)]
+SLICES = {"standard": IDS[:20], "vague": IDS[20:]}
+
+
+def figures(standard: float, vague: float, zeros: int = 0) -> dict[str, float]:
+    """Constant on each slice, but for ``zeros`` queries of the vague one."""
+    values = dict.fromkeys(IDS[:20], standard) | dict.fromkeys(IDS[20:], vague)
+    return values | dict.fromkeys(IDS[20 : 20 + zeros], 0.0)
+
+
+BASE = figures(0.7, 0.2)
+
+
+def verdict(candidate: Figures, served: Figures | None = None, tolerance: float = 0.01) -> tuple[bool, str]:
+    rivals = {"frozen": BASE} | ({} if served is None else {"served": served})
+    found = judge(candidate, rivals, SLICES, tolerance)
+    return found.promote, found.reason
+
+
+def test_better_everywhere_is_promoted_with_its_figures() -> None:
+    promote, reason = verdict(figures(0.75, 0.3), figures(0.7, 0.25))
+    assert promote
+    assert reason == "against the served release: standard +5.0 points (n 20, p 0.000), vague +5.0 points (n 20, p 0.000)"
+
+
+def test_a_fall_on_one_slice_is_refused_whatever_the_other_gains() -> None:
+    assert verdict(figures(0.6, 0.9), BASE) == (
+        False,
+        "standard falls -10.0 points (n 20, p 0.000) against the frozen release",
+    )
+
+
+def test_a_fall_against_the_frozen_base_is_refused_though_the_served_one_is_beaten() -> None:
+    promote, reason = verdict(figures(0.65, 0.3), figures(0.5, 0.2))
+    assert not promote
+    assert "frozen" in reason
+
+
+def test_a_small_fall_that_is_certain_is_refused_and_one_that_is_noise_is_not() -> None:
+    assert not verdict(figures(0.695, 0.4), BASE, tolerance=0.02)[0]
+    # One vague query of twenty lost, all others better: a fall of the mean, not to be told from chance.
+    candidate = figures(0.8, 0.2, zeros=1)
+    assert verdict(candidate, BASE, tolerance=0.02)[0]
+    assert not verdict(candidate, BASE, tolerance=0.005)[0]
+
+
+def test_without_a_gain_nothing_is_swapped() -> None:
+    promote, reason = verdict(BASE, BASE)
+    assert (promote, reason.startswith("nothing gained")) == (False, True)
+
+
+def test_the_first_release_needs_only_not_to_fall() -> None:
+    assert verdict(BASE)[0]
+    assert not verdict(figures(0.7, 0.1))[0]
+
+
+def test_slices_without_queries_are_left_out() -> None:
+    found = judge(BASE, {"frozen": BASE}, {"standard": IDS[:20], "log": []}, 0.01)
+    assert [c.slice for c in found.comparisons] == ["standard"]
+    with pytest.raises(ValueError, match="held-out queries"):
+        judge(BASE, {"frozen": BASE}, {"log": []}, 0.01)
