@@ -42,10 +42,7 @@ class SnapshotStore:
         """Open the store; nothing is created before the first publish."""
         self.root = root
         self._cache_dir = cache_dir or Path.home() / ".cache" / "cohyde" / "snapshots"
-        if "://" in root:
-            self._fs, self._base = pafs.FileSystem.from_uri(root)
-        else:
-            self._fs, self._base = pafs.LocalFileSystem(), os.path.abspath(root)
+        self._fs, self._base = open_root(root)
         self._local = isinstance(self._fs, pafs.LocalFileSystem)
 
     def publish(self, kind: str, version: int, write: Callable[[Path], None], manifest: dict[str, Any]) -> str:
@@ -76,13 +73,13 @@ class SnapshotStore:
         self._fs.create_dir(staging, recursive=True)
         write(self._fs, staging)
         record = {**manifest, "kind": kind, "version": version, "published": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-        self._write_text(f"{staging}/{MANIFEST}", json.dumps(record, indent=1, default=str))
+        write_text(self._fs, f"{staging}/{MANIFEST}", json.dumps(record, indent=1, default=str))
         files = self._files(staging)
         if self._local:
             _sync_tree(Path(staging))
             os.rename(staging, final)
             _sync(Path(final).parent)
-        self._write_text(f"{final}/{READY}", json.dumps({"id": uuid.uuid4().hex, "files": files}))
+        write_text(self._fs, f"{final}/{READY}", json.dumps({"id": uuid.uuid4().hex, "files": files}))
         return final
 
     def has(self, kind: str, version: int) -> bool:
@@ -130,7 +127,7 @@ class SnapshotStore:
     def manifest(self, kind: str, version: int) -> dict[str, Any]:
         """The manifest of a published version. Raises ``InputError`` as ``fetch`` does."""
         self._ready(kind, version)
-        record: dict[str, Any] = json.loads(self._read_text(f"{self._path(kind, version)}/{MANIFEST}"))
+        record: dict[str, Any] = json.loads(read_text(self._fs, f"{self._path(kind, version)}/{MANIFEST}"))
         return record
 
     def read_from(self, kind: str, version: int) -> tuple[pafs.FileSystem, str]:
@@ -141,7 +138,7 @@ class SnapshotStore:
     def pin(self, kind: str, version: int, name: str) -> None:
         """Keep a version from being collected, under a name; pinning twice is once."""
         self._ready(kind, version)
-        self._write_text(f"{self._path(kind, version)}/{PIN}{name}", "")
+        write_text(self._fs, f"{self._path(kind, version)}/{PIN}{name}", "")
 
     def unpin(self, kind: str, version: int, name: str) -> None:
         """Take one pin off; other names still hold."""
@@ -170,7 +167,7 @@ class SnapshotStore:
     def _ready(self, kind: str, version: int) -> dict[str, Any]:
         path = self._path(kind, version)
         if self.has(kind, version):
-            ready: dict[str, Any] = json.loads(self._read_text(f"{path}/{READY}"))
+            ready: dict[str, Any] = json.loads(read_text(self._fs, f"{path}/{READY}"))
             return ready
         if self._fs.get_file_info(path).type == pafs.FileType.NotFound:
             raise InputError(f"{kind} version {version} is not in {self.root}; it has {self.versions(kind) or 'none'}")
@@ -186,21 +183,32 @@ class SnapshotStore:
             if info.base_name == str(version) or info.base_name.startswith(f"{TEMPORARY}{version}-"):
                 self._fs.delete_dir(info.path)
 
-    def _read_text(self, path: str) -> str:
-        with self._fs.open_input_stream(path) as stream:
-            return bytes(stream.read()).decode()
 
-    def _write_text(self, path: str, text: str) -> None:
-        if not self._local:
-            with self._fs.open_output_stream(path) as stream:
-                stream.write(text.encode())
-            return
-        # A reader must never meet a READY that is there but empty.
-        temporary = Path(f"{path}{TEMPORARY}")
-        temporary.write_text(text)
-        _sync(temporary)
-        os.rename(temporary, path)
-        _sync(temporary.parent)
+def open_root(root: str) -> tuple[pafs.FileSystem, str]:
+    """File system and path of a local path or URI."""
+    if "://" in root:
+        found: tuple[pafs.FileSystem, str] = pafs.FileSystem.from_uri(root)
+        return found
+    return pafs.LocalFileSystem(), os.path.abspath(root)
+
+
+def read_text(fs: pafs.FileSystem, path: str) -> str:
+    """The whole of a small file."""
+    with fs.open_input_stream(path) as stream:
+        return bytes(stream.read()).decode()
+
+
+def write_text(fs: pafs.FileSystem, path: str, text: str) -> None:
+    """Write or replace a small file; a reader meets the old text or the new one, never a part."""
+    if not isinstance(fs, pafs.LocalFileSystem):
+        with fs.open_output_stream(path) as stream:
+            stream.write(text.encode())
+        return
+    temporary = Path(f"{path}{TEMPORARY}{uuid.uuid4().hex[:8]}")
+    temporary.write_text(text)
+    _sync(temporary)
+    os.rename(temporary, path)
+    _sync(temporary.parent)
 
 
 def _sync(path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from actors.core import snapshots
 from actors.core.joining import JoinLimits
 from actors.core.replay import ReplayLimits, is_held_out
 from actors.core.snapshots import SnapshotStore
@@ -126,9 +127,9 @@ def test_killed_while_a_unit_is_published_nothing_is_lost(tmp_path: Path, monkey
     def die(*_: Any) -> None:
         raise Killed
 
-    for step in ("create_dir", "_write_text", "_files"):
+    for place, step in ((SnapshotStore, "_remove_leftovers"), (SnapshotStore, "_files"), (snapshots, "write_text")):
         with monkeypatch.context() as patch:
-            patch.setattr(SnapshotStore, step if step != "create_dir" else "_remove_leftovers", die)
+            patch.setattr(place, step, die)
             with pytest.raises(Killed):
                 intake(tmp_path).unit(0, 0)
     assert {e.query for e in intake(tmp_path).unit(0, 0) or []} == {f"need {n}" for n in numbers}
