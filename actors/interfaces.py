@@ -33,6 +33,15 @@ class Engine(Protocol):
         """End the engine and its child processes."""
 
 
+class UnitSource(Protocol):
+    """Where the loop's units come from. ``count`` is how many there will be; None: as long as the run lasts."""
+
+    count: int | None
+
+    async def take(self, index: int) -> Unit:
+        """Unit ``index``, which was cut before or is cut now; waits, without a deadline, until there is enough for it."""
+
+
 class Stages(Protocol):
     """What the co-training loop asks for; each call returns when its output is published, and raises with its own traceback.
 

@@ -3,6 +3,8 @@
 A stage may start unit ``u`` as soon as the version it needs, less an allowed lag, is published. ``rounds`` is this loop with both
 lags 0 and one unit that holds every query; ``continual`` is this loop with small units and lags.
 
+``take(u)``
+    asks the source for the unit once the rewriter may generate for it; the one wait without a deadline: users may be silent.
 ``generate(u)``
     consumes the unit's queries; produces rewrites(u); waits for rewriter >= u - ``max_rewriter_lag``; unblocked by
     ``train_rewriter``.
@@ -19,19 +21,20 @@ lags 0 and one unit that holds every query; ``continual`` is this loop with smal
 
 Invariants: each loop takes the units in order; a version or dataset is announced only after its stage returned, that is, after it
 was published; the lag bound is asserted where a record is consumed; the first failure ends all loops with its own traceback; every
-wait has a deadline that says what it waits for. Resuming starts each learner at its own newest version.
+other wait has a deadline that says what it waits for. Resuming starts each learner at its own newest version.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from actors.core.lag import Gate, WaitTimeout, check_lag, needed_retriever, needed_rewriter
 from actors.core.types import Unit
-from actors.interfaces import Stages
+from actors.interfaces import Stages, UnitSource
 from configs.schema import LoopConfig
 from pipelines.units import COHYDE, Arm
 
@@ -49,7 +52,7 @@ class StallError(RuntimeError):
     """No stage made progress for ``stall_timeout_s``."""
 
 
-async def run(stages: Stages, units: Sequence[Unit], config: LoopConfig, on_event: OnEvent, arm: Arm = COHYDE) -> None:
+async def run(stages: Stages, units: UnitSource, config: LoopConfig, on_event: OnEvent, arm: Arm = COHYDE) -> None:
     """Run all units that are not trained yet; return when every learner of the arm published the last version.
 
     Each "stage" event carries unit, worked_s, waited_s, lag where records are consumed, and what the stage returned.
@@ -89,12 +92,15 @@ class _Loop:
     """State of one run: what is published, and which stage works on what since when."""
 
     def __init__(
-        self, stages: Stages, units: Sequence[Unit], config: LoopConfig, on_event: OnEvent, arm: Arm, rewriter: int, retriever: int
+        self, stages: Stages, units: UnitSource, config: LoopConfig, on_event: OnEvent, arm: Arm, rewriter: int, retriever: int
     ) -> None:
         self.stages, self.units, self.config, self.on_event, self.arm = stages, units, config, on_event, arm
         self.trained_rewriter, self.trained_retriever = rewriter, retriever
         first = min(v for v, on in ((rewriter, arm.train_rewriter), (retriever, arm.train_encoder)) if on)
         self.first_generated = first
+        self.admitted = Gate("units", first - 1)
+        self.taken: dict[int, Unit] = {}
+        self.starving = False
         self.rewriter = Gate("rewriter", rewriter)
         self.retriever = Gate("retriever", retriever)
         self.rewrites = Gate("rewrites", first - 1)
@@ -105,16 +111,31 @@ class _Loop:
 
     def loops(self) -> dict[str, Awaitable[None]]:
         """The loops that the arm has."""
-        loops: dict[str, Awaitable[None]] = {}
+        loops: dict[str, Awaitable[None]] = {"take": self.take()}
         if self.arm.train_rewriter:
             loops |= {"generate": self.generate(), "score": self.score(), "train_rewriter": self.train_rewriter()}
         if self.arm.train_encoder:
             loops["train_encoder"] = self.train_encoder()
         return loops
 
+    async def take(self) -> None:
+        for index in self._from(self.first_generated):
+            if self.arm.train_rewriter:
+                # A unit is cut as late as it may be generated for: of all that has come until then.
+                needed = needed_rewriter(index, self.config.max_rewriter_lag)
+                await self._wait(self.rewriter, needed, f"unit {index}")
+            self.starving = True
+            self.taken[index] = await self.units.take(index)
+            self.starving = False
+            if self.units.count is None:
+                # Pacing keeps fewer units than this in flight; an endless run must not hold all it ever had.
+                self.taken.pop(index - self.config.max_rewriter_lag - self.config.max_retriever_lag - 2, None)
+            await self.admitted.publish(index)
+
     async def generate(self) -> None:
-        for unit in self.units[self.first_generated :]:
+        for index in self._from(self.first_generated):
             start = time.monotonic()
+            unit = await self._unit(index)
             needed = needed_rewriter(unit.index, self.config.max_rewriter_lag)
             version = await self._wait(self.rewriter, needed, f"generate of unit {unit.index}")
             result = await self._work("generate", unit, start, self.stages.generate(unit, version), {})
@@ -123,8 +144,9 @@ class _Loop:
             await self.rewrites.publish(unit.index)
 
     async def train_encoder(self) -> None:
-        for unit in self.units[self.trained_retriever :]:
+        for index in self._from(self.trained_retriever):
             start = time.monotonic()
+            unit = await self._unit(index)
             lag = {}
             if self.arm.train_rewriter:
                 await self._wait(self.rewrites, unit.index, f"train_encoder of unit {unit.index}")
@@ -133,8 +155,9 @@ class _Loop:
             await self.retriever.publish(unit.index + 1)
 
     async def score(self) -> None:
-        for unit in self.units[self.trained_rewriter :]:
+        for index in self._from(self.trained_rewriter):
             start = time.monotonic()
+            unit = await self._unit(index)
             who = f"score of unit {unit.index}"
             await self._wait(self.rewrites, unit.index, who)
             needed = needed_retriever(unit.index, self.config.max_retriever_lag)
@@ -146,8 +169,9 @@ class _Loop:
             await self.pairs.publish(unit.index)
 
     async def train_rewriter(self) -> None:
-        for unit in self.units[self.trained_rewriter :]:
+        for index in self._from(self.trained_rewriter):
             start = time.monotonic()
+            unit = await self._unit(index)
             await self._wait(self.pairs, unit.index, f"train_rewriter of unit {unit.index}")
             lag = {"lag": self._rewriter_lag(unit)}
             await self._work("train_rewriter", unit, start, self.stages.train_rewriter(unit), lag)
@@ -160,12 +184,20 @@ class _Loop:
         since = time.monotonic()
         while True:
             now = (self.stages_done, await self.stages.progress())
-            if now != seen:
+            if now != seen or (self.starving and not self.working):
                 seen, since = now, time.monotonic()
             elif time.monotonic() - since > limit:
                 working = ", ".join(f"{name} of unit {unit}" for name, (unit, _) in self.working.items()) or "no stage at work"
                 raise StallError(f"no progress for {limit:.0f} s (loop.stall_timeout_s): {working}")
             await asyncio.sleep(min(1.0, limit / 4))
+
+    def _from(self, first: int) -> Iterable[int]:
+        return itertools.count(first) if self.units.count is None else range(first, self.units.count)
+
+    async def _unit(self, index: int) -> Unit:
+        """The unit, once it is admitted; ``take`` alone waits for users, so this has no deadline either."""
+        await self.admitted.wait_for(index, None, f"unit {index}")
+        return self.taken[index]
 
     def _rewriter_lag(self, unit: Unit) -> int:
         made_by = self.rewriter_lags[unit.index]

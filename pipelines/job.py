@@ -31,7 +31,7 @@ from pipelines import catalogs, cotrain, preflight, train_loops, warm_start
 from pipelines.arms import Comparison, RewriteSet
 from pipelines.evaluate import snapshot_root
 from pipelines.ray_stages import Handles, Learner, RayStages
-from pipelines.units import COHYDE, CONFIG_FILE, ENCODER_ALONE, QTA, Arm, plan
+from pipelines.units import COHYDE, CONFIG_FILE, ENCODER_ALONE, QTA, Arm, Planned
 
 QUERIES_PER_CALL = 256
 MEMORY_EVERY_S = 5.0
@@ -204,7 +204,7 @@ class ArmRun:
                 self.job.monitor, self.registry, self.scorer, self.builder, self.rewriter, self.encoder, self.rewriter_learner
             )
             stages = RayStages(self.job.config, self.arm, self.job.corpus, handles, self.store_root, self.data_root)
-            units = plan(self.job.config.loop, self.job.config.seed, [q.query_id for q in self.job.looped])
+            units = Planned(self.job.config.loop, self.job.config.seed, [q.query_id for q in self.job.looped])
             await cotrain.run(stages, units, self.job.config.loop, self.job.log, self.arm)
             await asyncio.gather(*(learner.stop(STOP_TIMEOUT_S) for learner in learners))
             for rewrites in rewrite_sets(self.job, self.arm):

@@ -72,10 +72,17 @@ def make_unit(index: int, seed: int, query_ids: Iterable[str], queries_per_unit:
     return Unit(index=index, seed=unit_seed(index, seed), query_ids=tuple(ids[place * size : (place + 1) * size]))
 
 
-def plan(loop: LoopConfig, seed: int, query_ids: Iterable[str]) -> list[Unit]:
-    """All units of a run, in order."""
-    ids = list(query_ids)
-    return [make_unit(index, seed, ids, loop.queries_per_unit) for index in range(loop.units)]
+class Planned:
+    """The units of a run over labelled queries: known from the start. A ``UnitSource``."""
+
+    def __init__(self, loop: LoopConfig, seed: int, query_ids: Iterable[str]) -> None:
+        """``query_ids`` in any order; units as ``make_unit`` makes them."""
+        self.count: int | None = loop.units
+        self._seed, self._ids, self._size = seed, list(query_ids), loop.queries_per_unit
+
+    async def take(self, index: int) -> Unit:
+        """Unit ``index``."""
+        return make_unit(index, self._seed, self._ids, self._size)
 
 
 def check_run_dir(run_dir: Path, config: Config) -> bool:

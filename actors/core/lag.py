@@ -52,8 +52,8 @@ class Gate:
             self.version = version
             self._moved.notify_all()
 
-    async def wait_for(self, version: int, timeout_s: float, who: str) -> int:
-        """Wait until ``version`` or a newer one is published; return the newest. Raises ``WaitTimeout``."""
+    async def wait_for(self, version: int, timeout_s: float | None, who: str) -> int:
+        """Wait until ``version`` or a newer one is published; return the newest. Raises ``WaitTimeout``; None: no deadline."""
         try:
             async with asyncio.timeout(timeout_s), self._moved:
                 await self._moved.wait_for(lambda: self.version >= version)

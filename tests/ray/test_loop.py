@@ -24,7 +24,7 @@ from actors.monitor import Reporter
 from configs.schema import Config, LoopConfig, Placement, RewriterConfig
 from pipelines import cotrain, datasets
 from pipelines.ray_stages import Handles, Learner, RayStages
-from pipelines.units import COHYDE, ENCODER_ALONE, Arm, plan
+from pipelines.units import COHYDE, ENCODER_ALONE, Arm, Planned
 from tests import fake_models
 
 pytestmark = pytest.mark.ray
@@ -77,7 +77,7 @@ class Scene:
         return [learner for learner in (self.handles.encoder, self.handles.rewriter_learner) if learner is not None]
 
     def run(self) -> None:
-        units = plan(self.config.loop, self.config.seed, [q.query_id for q in QUERIES])
+        units = Planned(self.config.loop, self.config.seed, [q.query_id for q in QUERIES])
 
         async def scene() -> None:
             for learner in self.learners():
@@ -113,7 +113,7 @@ def test_rounds_and_their_resumption(cluster: None, tmp_path: Path) -> None:
     scene.run()
     data = str(scene.root / "data")
     rewrites, scored, pairs = (datasets.read(kind, 1, data) for kind in ("rewrites", "scored", "pairs"))
-    order = plan(scene.config.loop, scene.config.seed, [q.query_id for q in QUERIES])[1].query_ids
+    order = asyncio.run(Planned(scene.config.loop, scene.config.seed, [q.query_id for q in QUERIES]).take(1)).query_ids
     assert rewrites["query_id"].to_pylist() == [q for q in order for _ in range(3)]
     assert set(rewrites["rewriter_version"].to_pylist()) == {1}
     assert set(rewrites["context_retriever_version"].to_pylist()) == {0}

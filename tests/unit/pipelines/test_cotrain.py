@@ -11,7 +11,7 @@ from actors.core.lag import WaitTimeout
 from actors.core.types import Unit
 from configs.schema import LoopConfig
 from pipelines import cotrain
-from pipelines.units import COHYDE, ENCODER_ALONE, QTA, Arm, plan
+from pipelines.units import COHYDE, ENCODER_ALONE, QTA, Arm, Planned
 from tests.fakes import FakeDisk, FakeStages
 
 IDS = [f"q{i}" for i in range(12)]
@@ -21,7 +21,7 @@ CONTINUAL = LoopConfig(mode="continual", units=3, queries_per_unit=4, max_rewrit
 
 def run(stages: FakeStages, loop: LoopConfig = ROUNDS, arm: Arm = COHYDE, seed: int = 3) -> list[dict[str, Any]]:
     events: list[dict[str, Any]] = []
-    asyncio.run(cotrain.run(stages, plan(loop, seed, IDS), loop, events.append, arm))
+    asyncio.run(cotrain.run(stages, Planned(loop, seed, IDS), loop, events.append, arm))
     return events
 
 
@@ -182,3 +182,36 @@ def test_resume_trains_each_unit_exactly_once(loop: LoopConfig, stage: str, unit
 def test_the_warm_start_comes_first() -> None:
     with pytest.raises(ValueError, match="publish version 0"):
         run(FakeStages(FakeDisk(rewriter={-1: "base"})))
+
+
+class SlowLog:
+    """A source of units without an end, whose users are silent before unit ``silent``."""
+
+    count: int | None = None
+
+    def __init__(self, silent: int, silence_s: float) -> None:
+        self.silent, self.silence_s, self.taken = silent, silence_s, []
+
+    async def take(self, index: int) -> Unit:
+        await asyncio.sleep(self.silence_s if index == self.silent else 0)
+        self.taken.append(index)
+        return Unit(index, index, (f"q{index}",))
+
+
+def test_silent_users_are_waited_for_and_units_are_cut_no_earlier_than_they_may_be_used() -> None:
+    loop = impatient(CONTINUAL, stage_timeout_s=0.05, stall_timeout_s=0.1)
+    log, stages = SlowLog(silent=2, silence_s=0.5), FakeStages()
+
+    async def some_units() -> None:
+        running = asyncio.ensure_future(cotrain.run(stages, log, loop, lambda event: None))
+        async with asyncio.timeout(5):
+            while max(stages.disk.rewriter) < 4:
+                ahead = max(log.taken, default=0) - max(stages.disk.rewriter)
+                assert ahead <= loop.max_rewriter_lag, "a unit was cut before it could be generated for"
+                assert not running.done() or running.result()
+                await asyncio.sleep(0.001)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(some_units())
+    assert stages.disk.trained["encoder"][:4] == [0, 1, 2, 3]

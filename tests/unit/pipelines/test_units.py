@@ -1,19 +1,26 @@
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import yaml
 
-from actors.core.types import InputError
+from actors.core.types import InputError, Unit
 from configs.schema import Config, LoopConfig
-from pipelines.units import CONFIG_FILE, Arm, check_run_dir, make_unit, plan
+from pipelines.units import CONFIG_FILE, Arm, Planned, check_run_dir, make_unit
 
 IDS = [f"q{i}" for i in range(10)]
 
 
+def planned(loop: LoopConfig, seed: int, ids: Iterable[str]) -> list[Unit]:
+    source = Planned(loop, seed, ids)
+    return [asyncio.run(source.take(index)) for index in range(source.count or 0)]
+
+
 def test_a_round_holds_every_query() -> None:
-    units = plan(LoopConfig(units=3), seed=1, query_ids=IDS)
+    units = planned(LoopConfig(units=3), 1, IDS)
     assert [u.index for u in units] == [0, 1, 2]
     assert all(sorted(u.query_ids) == sorted(IDS) for u in units)
     assert units[0].query_ids != units[1].query_ids, "each round has an order of its own"
@@ -22,10 +29,10 @@ def test_a_round_holds_every_query() -> None:
 
 def test_a_unit_is_a_pure_function_of_index_seed_and_ids() -> None:
     loop = LoopConfig(mode="continual", queries_per_unit=3, max_rewriter_lag=1, units=9)
-    units = plan(loop, 5, IDS)
-    assert units == plan(loop, 5, reversed(IDS))
+    units = planned(loop, 5, IDS)
+    assert units == planned(loop, 5, reversed(IDS))
     assert units[7] == make_unit(7, 5, IDS, 3)
-    assert units != plan(loop, 6, IDS)
+    assert units != planned(loop, 6, IDS)
 
 
 def test_an_epoch_meets_a_query_once() -> None:
