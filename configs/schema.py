@@ -131,6 +131,49 @@ class RetrievalConfig(Section):
     """Constant of reciprocal rank fusion in ``hybrid``."""
 
 
+class StreamConfig(Section):
+    """Continual mode: where the query log is, and how it becomes units (docs/query-log.md)."""
+
+    source: Literal["jsonl", "kafka", "redis"] = "jsonl"
+    """What kind of log."""
+    address: str = "query-log"
+    """A directory of JSON lines; ``host:port,...`` of Kafka brokers; a Redis URL."""
+    topic: str = "query-log"
+    """Kafka's topic, or the key of Redis' stream."""
+    group: str = "cohyde"
+    """Consumer group (Kafka, Redis)."""
+    join_window_s: Positive = 600
+    """How long a search stays open for outcomes, by event time."""
+    memory_s: Positive = 86_400
+    """How long a search is remembered for late outcomes, and an event for duplicates."""
+    clock_skew_s: Positive = 300
+    """An event further ahead of the reader's clock is refused."""
+    labelled_share: Share = 0.25
+    """Labelled queries of the catalog in a unit."""
+    reservoir_share: Share = 0.25
+    """Examples of earlier units in a unit; what is left of it are new ones."""
+    reservoir_size: Positive = 5_000
+    """Earlier examples kept, a uniform sample of all."""
+    tenant_share: Share = 0.25
+    """New examples of a unit, and of those that wait, that one tenant gives at most; an equal part where there are few tenants."""
+    per_query_tool: Positive = 5
+    """How often one query with one tool counts, ever."""
+    weight_clip: Annotated[float, Field(ge=1)] = 5.0
+    """Most that an example weighs, in examples (inverse propensity is clipped here)."""
+    queue: Positive = 20_000
+    """Examples that wait for a unit at most."""
+    least_new: Positive = 16
+    """New examples that a unit needs when patience ends or drift hurries it."""
+    patience_s: Positive = 3_600
+    """After this long a unit is cut of fewer new examples than it has room for."""
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> StreamConfig:
+        if self.labelled_share + self.reservoir_share >= 1:
+            raise ValueError("stream.labelled_share + stream.reservoir_share leave no room for new examples; lower one of them")
+        return self
+
+
 class LoopConfig(Section):
     """The co-training loop. Synchronous rounds are lags of zero, not another loop."""
 
@@ -212,6 +255,7 @@ class Config(Section):
     rewriter: RewriterConfig = RewriterConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
     loop: LoopConfig = LoopConfig()
+    stream: StreamConfig = StreamConfig()
     placement: PlacementConfig = PlacementConfig()
 
     @model_validator(mode="after")

@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from actors.core.batches import EncoderRow
-from actors.core.types import CATALOG_KINDS, LABELLED_KINDS, Catalog, Corpus, Query
+from actors.core.replay import Example, query_of
+from actors.core.types import CATALOG_KINDS, LABELLED_KINDS, LOG_KIND, Catalog, Corpus, Query
 from configs.schema import EncoderConfig
 
-KIND_WEIGHTS: dict[str, float] = {"vague": 40, "standard": 8, "symptom": 6, "sentence": 8, "example": 2}
+KIND_WEIGHTS: dict[str, float] = {"vague": 40, "standard": 8, "symptom": 6, "sentence": 8, "example": 2, "log": 40}
 """Rows of each kind among 64 of the warm start."""
 REWRITE = "rewrite:"
 """Prefix of the groups that hold rewrites; what follows is the query's kind."""
@@ -69,16 +70,26 @@ def encoder_unit(
     rewrites: Sequence[tuple[str, str]],
     negatives: Mapping[str, Sequence[str]],
     config: EncoderConfig,
+    log: Sequence[Example] = (),
+    log_share: float = 0.0,
 ) -> tuple[list[EncoderRow], dict[str, float]]:
     """Rows of a unit: all labelled queries, the unit's ``rewrites`` (query id, text), the catalog's own text; the config's shares.
 
     Shares of queries and catalog sum to 1; that of the rewrites comes on top, so that an encoder without a rewriter sees as much of
-    all else. Rewrites that are empty, or only repeat their query or one another, are left out. ``negatives`` maps query ids to hard
-    wrong tools.
+    all else. ``log`` are the unit's examples from users, each as often as it weighs (``replay.copies``); they take ``log_share`` of
+    what the labelled queries would have. Rewrites that are empty, or only repeat their query or one another, are left out.
+    ``negatives`` maps query ids to hard wrong tools.
     """
-    by_id = {query.query_id: query for query in corpus.queries}
+    asked = [query_of(example) for example in log]
+    by_id = {query.query_id: query for query in [*corpus.queries, *asked]}
     labelled = corpus.select("train", LABELLED_KINDS)
     rows = [row for q in labelled for row in _rows(q, q.text, q.kind, corpus.catalog, negatives.get(q.query_id, ()))]
+    rows += [
+        EncoderRow(query.text, tool_id, tuple(query.gold), LOG_KIND, (*example.wrong, *negatives.get(query.query_id, ())))
+        for query, example in zip(asked, log, strict=True)
+        for tool_id in query.gold
+        if tool_id in corpus.catalog.by_id
+    ]
     distinct = {(query_id, " ".join(text.split()).lower()): text for query_id, text in rewrites}
     for (query_id, plain), text in distinct.items():
         query = by_id[query_id]
@@ -87,8 +98,11 @@ def encoder_unit(
     rows += [row for q in corpus.select("train", CATALOG_KINDS) for row in _rows(q, q.text, q.kind, corpus.catalog)]
     groups = {row.group for row in rows}
     written = {g for g in groups if g.startswith(REWRITE)}
+    users = 1.0 - config.catalog_share
+    of_log = log_share * users if LOG_KIND in groups else 0.0
     shares = _shares(written, config.rewrite_share) | _shares(groups & set(CATALOG_KINDS), config.catalog_share)
-    return rows, shares | _shares(groups - written - set(CATALOG_KINDS), 1.0 - config.catalog_share)
+    shares |= _shares(groups & {LOG_KIND}, of_log)
+    return rows, shares | _shares(groups & set(LABELLED_KINDS), users - of_log)
 
 
 def sft_queries(corpus: Corpus, warm_start_share: float, count: int, seed: int) -> list[Query]:

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from actors.core.joining import Interaction
+from actors.core.types import LOG_KIND, Query
 
 HELD_OUT_BUCKETS = 10
 
@@ -60,8 +61,9 @@ def is_held_out(query: str) -> bool:
 
 def example_of(interaction: Interaction, weight_clip: float) -> Example | None:
     """What an interaction teaches; None where nothing succeeded and nobody labelled it."""
+    wrong: tuple[str, ...] = ()
     if interaction.label:
-        right, wrong, weight = interaction.label, (), 1.0
+        right, weight = interaction.label, 1.0
     else:
         right = tuple(tool_id for tool_id, result in interaction.results.items() if result == "succeeded")
         if not right:
@@ -202,6 +204,11 @@ class Replay:
         place = rng.randrange(self._trained)
         if place < self._limits.reservoir_size:
             self._reservoir[place] = example
+
+
+def query_of(example: Example) -> Query:
+    """The query that the loop's stages meet: its gold are the tools that users found right."""
+    return Query(example.example_id, example.query, LOG_KIND, "train", dict.fromkeys(example.right, 1), tier=LOG_KIND)
 
 
 def copies(examples: Sequence[Example], seed: int) -> list[Example]:

@@ -24,11 +24,13 @@ BASE_VERSION = -1
 DOCUMENT_SENTENCES, DOCUMENT_WORDS, DOCUMENT_PARAMETERS = 2, 45, 12
 """What a tool's document holds at most: sentences and words of its description, names of parameters."""
 
-QueryKind = Literal["standard", "vague", "sentence", "example", "symptom"]
+QueryKind = Literal["standard", "vague", "sentence", "example", "symptom", "log"]
 LABELLED_KINDS: tuple[QueryKind, ...] = ("standard", "vague")
 """Kinds of query that somebody asked, with the tools that answer them."""
 CATALOG_KINDS: tuple[QueryKind, ...] = ("symptom", "sentence", "example")
 """Kinds of query that come from the catalog's own text."""
+LOG_KIND: QueryKind = "log"
+"""The kind of a query that a user asked while the system ran."""
 Split = Literal["train", "dev", "test"]
 Novelty = Literal["seen", "unseen", ""]
 Mode = Literal["bm25", "raw", "rewrite", "fused", "hybrid"]

@@ -24,7 +24,7 @@ class JsonlSource:
     def __init__(self, directory: Path) -> None:
         """Nothing is read yet. Raises ``InputError`` where the path is something else than a directory; it need not exist yet."""
         if directory.exists() and not directory.is_dir():
-            raise InputError(f"stream.directory={directory}: not a directory; name the directory that holds the query log")
+            raise InputError(f"stream.address={directory}: not a directory; name the directory that holds the query log")
         self._directory = directory
         self._offsets: dict[str, int] = {}
 
@@ -34,7 +34,7 @@ class JsonlSource:
             size = self._size(name)
             if size is not None and size < offset:
                 raise InputError(
-                    f"stream.directory: {self._directory / name} has {size} bytes, of which {offset} were read;"
+                    f"stream.address: {self._directory / name} has {size} bytes, of which {offset} were read;"
                     " a query log only grows: write into a new file instead"
                 )
         self._offsets = {name: int(offset) for name, offset in position.items()}

@@ -30,7 +30,7 @@ class RedisSource:
         try:
             self._redis: Any = redis.Redis.from_url(url, socket_timeout=SOCKET_TIMEOUT_S, socket_connect_timeout=SOCKET_TIMEOUT_S)
         except ValueError as error:
-            raise InputError(f"stream.url={url}: {error}; give it as redis://host:6379/0") from error
+            raise InputError(f"stream.address={url}: {error}; give it as redis://host:6379/0") from error
         self._create_group()
 
     def seek(self, position: Position) -> None:
@@ -88,7 +88,7 @@ class RedisSource:
             if "BUSYGROUP" in str(error):
                 return
             raise InputError(
-                f"stream.key={self._stream}: Redis at {self._url} says {error}; name a key that holds a stream"
+                f"stream.topic={self._stream}: Redis at {self._url} says {error}; name a key that holds a stream"
             ) from error
 
     def _ask(self, call: Any) -> Any:

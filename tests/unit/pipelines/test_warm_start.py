@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from actors.core.replay import Example
 from actors.core.types import Catalog, Corpus, Query, QueryKind, Split, Tool
 from configs.schema import EncoderConfig
 from pipelines import warm_start
@@ -82,6 +83,18 @@ def test_unit_without_rewrites_holds_as_many_queries() -> None:
     rows, shares = warm_start.encoder_unit(CORPUS, [], {}, EncoderConfig(rewrite_share=0.5, catalog_share=0.2))
     assert shares["vague"] + shares["standard"] == pytest.approx(0.8)
     assert not any(r.group.startswith("rewrite") for r in rows)
+
+
+def test_unit_mixes_what_users_did_into_the_labelled_queries_share() -> None:
+    seen = Example("log-1", "t", "what a user said", right=("a",), wrong=("c",), weight=2.0, time=0.0)
+    config = EncoderConfig(rewrite_share=0.25, catalog_share=0.2)
+    rewrites = [("log-1", "Tool a. Does it."), ("v1", "Tool b. Does it.")]
+    rows, shares = warm_start.encoder_unit(CORPUS, rewrites, {"log-1": ["b"]}, config, [seen, seen], 0.5)
+    assert shares["log"] == pytest.approx(0.4)
+    assert shares["vague"] + shares["standard"] == pytest.approx(0.4)
+    assert shares["rewrite:log"] == shares["rewrite:vague"] == pytest.approx(0.125)
+    from_log = [r for r in rows if r.group == "log"]
+    assert [(r.anchor, r.tool_id, r.negatives) for r in from_log] == [("what a user said", "a", ("c", "b"))] * 2
 
 
 def test_unit_drops_rewrites_that_are_empty_copied_or_repeated() -> None:

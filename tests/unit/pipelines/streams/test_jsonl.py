@@ -64,7 +64,7 @@ def test_a_log_that_shrank_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_for_a_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("")
-    with pytest.raises(InputError, match=r"stream\.directory=.*not a directory"):
+    with pytest.raises(InputError, match=r"stream\.address=.*not a directory"):
         JsonlSource(tmp_path / "log")
 
 
