@@ -8,20 +8,20 @@ a daemon thread, so that a cancelled stage never holds up the end of the process
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from actors import remote
+from actors.core.replay import Example, query_of
 from actors.core.snapshots import SnapshotStore
 from actors.core.types import BASE_VERSION, LABELLED_KINDS, Corpus, Query, Unit
 from configs.schema import Config
 from pipelines import datasets, stages
+from pipelines.threads import in_thread
 from pipelines.units import Arm
 
 QUERIES_PER_BLOCK = 128
@@ -31,6 +31,8 @@ WAIT_S = 5.0
 CONTROL_TIMEOUT_S = 60.0
 """Deadline of calls that do no work; an actor that restarts meanwhile answers after some seconds."""
 ENCODER_STATES_KEPT = 2
+UNITS_IN_FLIGHT = 8
+"""Far more than any lag lets be under way."""
 
 Result = TypeVar("Result")
 
@@ -95,8 +97,18 @@ class RayStages:
         """``store_root`` and ``data_root`` are local paths or URIs that every node reaches."""
         self.config, self.arm, self.handles, self.data_root = config, arm, handles, data_root
         self.store = SnapshotStore(store_root)
-        self.queries: Mapping[str, Query] = {query.query_id: query for query in corpus.queries}
+        self.queries: dict[str, Query] = {query.query_id: query for query in corpus.queries}
+        self.examples: dict[int, Sequence[Example]] = {}
         datasets.configure()
+
+    def admit(self, index: int, examples: Sequence[Example]) -> None:
+        """Take in what unit ``index`` got from users, and drop what earlier units got that are through the loop."""
+        self.examples[index] = examples
+        for done in [i for i in self.examples if i < index - UNITS_IN_FLIGHT]:
+            for example in self.examples.pop(done):
+                self.queries.pop(example.example_id, None)
+        # Last: what comes back from the reservoir stays known.
+        self.queries |= {e.example_id: query_of(e) for held in self.examples.values() for e in held}
 
     async def latest(self) -> tuple[int, int]:
         """Newest published versions; the arm's fixed one for a retriever that is not trained."""
@@ -140,7 +152,9 @@ class RayStages:
         metrics: dict[str, Any] = {}
         if not self.store.has("encoder", version):
             negatives = await in_thread(lambda: self._negatives(unit), "negatives")
-            job = self._job(unit) | {"negatives": negatives, "data_root": self.data_root if self.arm.train_rewriter else None}
+            log = [asdict(example) for example in self.examples.get(unit.index, ())]
+            root = self.data_root if self.arm.train_rewriter else None
+            job = self._job(unit) | {"negatives": negatives, "data_root": root, "log": log}
             metrics = await self._learn(self.handles.encoder, "encoder", job)
         build = self.handles.index_builder.build.remote(version)
         built: dict[str, Any] = await remote.ask(
@@ -198,11 +212,14 @@ class RayStages:
         return stages.score_metrics(scored, datasets.read("pairs", unit.index, self.data_root))
 
     def _negatives(self, unit: Unit) -> dict[str, list[str]]:
-        """Hard negatives of the labelled queries, from the retriever before the unit's."""
+        """Hard negatives by the retriever before the unit's: of all labelled queries, or, where units are small, of its own."""
         count = self.config.encoder.mined_negatives
         if not count:
             return {}
-        wanted = [q for q in self.queries.values() if q.split == "train" and q.kind in LABELLED_KINDS]
+        if self.config.loop.mode == "rounds":
+            wanted = [q for q in self.queries.values() if q.split == "train" and q.kind in LABELLED_KINDS]
+        else:
+            wanted = [self.queries[query_id] for query_id in unit.query_ids]
         asked = self.handles.scorer.mine_negatives.remote(unit.index, wanted, count)
         mined = remote.ask_now(asked, self.config.loop.stage_timeout_s, "the scorer, which mines negatives")
         return dict(zip((q.query_id for q in wanted), mined, strict=True))
@@ -240,34 +257,3 @@ class RayStages:
 
     async def _ask(self, reference: Any, whom: str) -> Any:
         return await remote.ask(reference, CONTROL_TIMEOUT_S, whom)
-
-
-def in_thread(call: Callable[[], Result], name: str) -> asyncio.Future[Result]:
-    """Run ``call`` in a daemon thread; the future gives its result or exception to the running event loop.
-
-    Not ``asyncio.to_thread``: at its end ``asyncio.run`` waits for those threads, however long they block.
-    """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Result] = loop.create_future()
-
-    def settle(result: Result | None, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)  # type: ignore[arg-type]
-
-    def run() -> None:
-        result, error = None, None
-        try:
-            result = call()
-        except (Exception, SystemExit) as raised:
-            # Ray ends a thread that talks to a cluster going down by SystemExit, which no future may carry.
-            error = raised if isinstance(raised, Exception) else RuntimeError(f"{name} was ended: {raised!r}")
-        with contextlib.suppress(RuntimeError):
-            # Raised where the event loop is closed: nobody waits any more.
-            loop.call_soon_threadsafe(settle, result, error)
-
-    threading.Thread(target=run, name=name, daemon=True).start()
-    return future

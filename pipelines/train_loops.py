@@ -25,6 +25,7 @@ from ray.train.torch import TorchTrainer
 
 from actors import remote
 from actors.core.prompts import catalog_entry, rewrite_prompt
+from actors.core.replay import copies, example_from
 from actors.core.snapshots import SnapshotStore
 from actors.core.types import BASE_VERSION, Corpus
 from actors.interfaces import Progress
@@ -107,7 +108,9 @@ def encoder_loop(loop_config: dict[str, Any]) -> None:
         else:
             steps = config.encoder.steps_per_unit
             rewrites = _rewrites(job) if job["data_root"] else []
-            rows, shares = warm_start.encoder_unit(corpus, rewrites, job["negatives"], config.encoder)
+            log = copies([example_from(record) for record in job["log"]], job["seed"])
+            share = 1.0 - config.stream.labelled_share
+            rows, shares = warm_start.encoder_unit(corpus, rewrites, job["negatives"], config.encoder, log, share)
         metrics = trainer.train(rows, shares, steps, job["seed"], progress)
         trainer.save(directory)
         return metrics

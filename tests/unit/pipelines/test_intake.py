@@ -1,5 +1,6 @@
 """The log's consumer: killed at every step, each event is trained exactly once; what is unusable is named."""
 
+import asyncio
 import json
 import time
 from collections.abc import Callable
@@ -12,7 +13,9 @@ from actors.core import snapshots
 from actors.core.joining import JoinLimits
 from actors.core.replay import ReplayLimits, is_held_out
 from actors.core.snapshots import SnapshotStore
+from configs.schema import Config
 from pipelines.intake import DeadLetters, Intake, IntakeLimits
+from pipelines.stream_units import StreamUnits, limits
 from pipelines.streams import Position, Record, SourceLost
 from pipelines.streams.jsonl import JsonlSource
 
@@ -239,3 +242,34 @@ def test_status_counts(tmp_path: Path) -> None:
     assert status["unread"] == 0
     assert status["duplicates"] == 12
     assert status["examples_waiting"] + status["held_out"] == 6
+
+
+def test_units_mix_labelled_queries_in_and_are_the_same_when_asked_again(tmp_path: Path) -> None:
+    for number in range(20):
+        write(tmp_path / "log", search(number), outcome(number))
+    loop = {"mode": "continual", "queries_per_unit": 8, "max_rewriter_lag": 1}
+    config = Config.model_validate({"loop": loop, "stream": {"tenant_share": 1.0, "join_window_s": 10, "memory_s": 1000}})
+    admitted: dict[int, list[str]] = {}
+
+    def units() -> StreamUnits:
+        return StreamUnits(
+            intake(tmp_path, limits(config)),
+            [f"label{i}" for i in range(50)],
+            config,
+            lambda index, examples: admitted.update({index: [e.example_id for e in examples]}),
+        )
+
+    first, second = [asyncio.run(units().take(index)) for index in (0, 1)]
+    assert [len(unit.query_ids) for unit in (first, second)] == [8, 8]
+    assert [sum(q.startswith("label") for q in unit.query_ids) for unit in (first, second)] == [2, 2]
+    assert list(first.query_ids[:6]) == admitted[0]
+    assert len(set(first.query_ids) & set(second.query_ids)) == 2, "a quarter comes back from the reservoir"
+    assert asyncio.run(units().take(0)) == first
+
+
+def test_a_source_of_units_that_waits_can_be_ended(tmp_path: Path) -> None:
+    config = Config.model_validate({"loop": {"mode": "continual", "queries_per_unit": 8, "max_rewriter_lag": 1}})
+    units = StreamUnits(intake(tmp_path, limits(config)), [], config, lambda index, examples: None)
+    units.stop()
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(units.take(0))

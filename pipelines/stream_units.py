@@ -1,0 +1,69 @@
+"""Units of the continual mode: cut from the query log, labelled queries mixed in.
+
+Invariants: a unit that was cut is the same whenever it is asked for; which labelled queries it holds is a function of its seed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections.abc import Callable, Sequence
+
+from actors.core.joining import JoinLimits
+from actors.core.replay import Example, ReplayLimits
+from actors.core.types import Unit
+from configs.schema import Config
+from pipelines.intake import Intake, IntakeLimits
+from pipelines.threads import in_thread
+from pipelines.units import unit_seed
+
+Admit = Callable[[int, Sequence[Example]], None]
+"""Takes a unit's index and its examples before the unit goes through the loop."""
+
+
+def limits(config: Config) -> IntakeLimits:
+    """What the configuration says about joining, mixing and cutting."""
+    stream, size = config.stream, config.loop.queries_per_unit or 0
+    of_log = size - round(size * stream.labelled_share)
+    return IntakeLimits(
+        JoinLimits(stream.join_window_s, stream.memory_s, stream.clock_skew_s),
+        ReplayLimits(
+            reservoir_share=stream.reservoir_share / (1 - stream.labelled_share),
+            reservoir_size=stream.reservoir_size,
+            tenant_share=stream.tenant_share,
+            per_query_tool=stream.per_query_tool,
+            weight_clip=stream.weight_clip,
+            waiting=stream.queue,
+        ),
+        examples=of_log,
+        least=min(stream.least_new, of_log),
+        patience_s=stream.patience_s,
+    )
+
+
+class StreamUnits:
+    """A ``UnitSource`` over an intake."""
+
+    def __init__(
+        self, intake: Intake, labelled: Sequence[str], config: Config, admit: Admit, hurry: Callable[[], bool] = lambda: False
+    ) -> None:
+        """``labelled``: ids of the labelled queries that may be mixed in; ``hurry`` as for ``Intake.unit``."""
+        self.count = config.loop.units
+        self._intake, self._labelled, self._admit, self._hurry = intake, sorted(labelled), admit, hurry
+        self._seed, self._mixed_in = config.seed, round((config.loop.queries_per_unit or 0) * config.stream.labelled_share)
+        self._stopped = threading.Event()
+
+    async def take(self, index: int) -> Unit:
+        """Unit ``index``; waits for users. Raises ``CancelledError`` after ``stop``."""
+        seed = unit_seed(index, self._seed)
+        examples = await in_thread(lambda: self._intake.unit(index, seed, self._stopped.is_set, self._hurry), "intake")
+        if examples is None:
+            raise asyncio.CancelledError
+        self._admit(index, examples)
+        labelled = random.Random(seed).sample(self._labelled, min(self._mixed_in, len(self._labelled)))
+        return Unit(index, seed, (*(example.example_id for example in examples), *labelled))
+
+    def stop(self) -> None:
+        """End a ``take`` that waits."""
+        self._stopped.set()
