@@ -61,6 +61,12 @@ class ScorerModel(Protocol):
     def mine_negatives(self, queries: Sequence[Query], k: int) -> list[list[str]]:
         """Ids of hard wrong tools of each query."""
 
+    def fit_weight(self, queries: Sequence[Query], rewrites: Sequence[Sequence[str]]) -> float:
+        """The rewrites' weight that these queries show to gain."""
+
+    def figures(self, queries: Sequence[Query], rewrites: Sequence[Sequence[str]] | None, weight: float) -> list[float]:
+        """nDCG@5 of each query as it would be served."""
+
 
 Build = Callable[[Path, Path, Progress], dict[str, Any]]
 """Writes the retriever of an encoder's directory into an empty directory; returns metrics."""
@@ -174,6 +180,16 @@ class ScorerHost(Host):
     def mine_negatives(self, version: int, queries: Sequence[Query], k: int) -> list[list[str]]:
         """Ids of ``k`` hard wrong tools of each query, by retriever ``version``."""
         return self._ensure(version).mine_negatives(queries, k)
+
+    def fit_weight(self, version: int, queries: Sequence[Query], rewrites: Sequence[Sequence[str]]) -> float:
+        """The weight of the rewrites beside retriever ``version`` that these queries show to gain."""
+        return self._ensure(version).fit_weight(queries, rewrites)
+
+    def figures(
+        self, version: int, queries: Sequence[Query], rewrites: Sequence[Sequence[str]] | None, weight: float
+    ) -> list[float]:
+        """nDCG@5 of each query as retriever ``version`` would serve it."""
+        return self._ensure(version).figures(queries, rewrites, weight)
 
     def _ensure(self, version: int) -> ScorerModel:
         if self._model is None:

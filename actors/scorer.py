@@ -13,9 +13,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.core.fusion import Vectors, fuse, top
+from actors.core.fusion import DEV_K, Vectors, fit_weight, fuse, top
+from actors.core.ranking import ndcg
 from actors.core.rewards import score_rewrite
-from actors.core.types import Catalog, Completion, InputError, Query, Score
+from actors.core.types import Catalog, Completion, InputError, Mode, Query, Score
 from actors.index import Retriever
 from actors.interfaces import Progress
 from configs.schema import Config
@@ -97,6 +98,22 @@ class Scorer:
             for row, columns in zip(cosines, top(cosines, k), strict=True):
                 negatives.append([self.retriever.dense.tool_ids[i] for i in columns if np.isfinite(row[i])])
         return negatives
+
+    def fit_weight(self, queries: Sequence[Query], rewrites: Sequence[Sequence[str]]) -> float:
+        """The rewrites' weight in ``fused`` that these queries show to gain, 0 where they show none (``fusion.fit_weight``)."""
+        retriever = self.retriever
+        by_query = retriever.vectors([q.text for q in queries])
+        weight, _ = fit_weight(
+            by_query, retriever.mean_vectors(rewrites), retriever.dense.vectors, retriever.dense.tool_ids, list(queries)
+        )
+        return weight
+
+    def figures(self, queries: Sequence[Query], rewrites: Sequence[Sequence[str]] | None, weight: float) -> list[float]:
+        """nDCG@5 of each query as it would be served: fused with ``weight``, raw without rewrites. Equivalents count as wrong."""
+        texts = None if rewrites is None else [list(samples) for samples in rewrites]
+        mode: Mode = "raw" if texts is None or weight == 0 else "fused"
+        rankings = self.retriever.rank([q.text for q in queries], texts, mode, weight, DEV_K)
+        return [ndcg([tool_id for tool_id, _ in found], query.gold, DEV_K) for query, found in zip(queries, rankings, strict=True)]
 
     def _judge(self, vectors: Vectors, queries: Sequence[Query], k: int) -> Iterator[tuple[list[str], float]]:
         """First ``k`` tools (equivalents left out) and margin (best gold minus best wrong cosine) of each row."""

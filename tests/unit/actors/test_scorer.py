@@ -92,3 +92,13 @@ def test_negatives_are_wrong_and_below_the_positive() -> None:
 def test_without_retriever_it_says_so() -> None:
     with pytest.raises(InputError, match="no retriever is loaded"):
         Scorer(Config(), Catalog(()), "float32", None).contexts(["ask"], 1)
+
+
+def test_figures_as_served_and_the_weight_that_pays() -> None:
+    scorer = _scorer()
+    # Raw, the twin stands first; the rewrite's vector is the gold tool's own.
+    assert scorer.figures([QUERY], None, 0.5) == [pytest.approx(1 / math.log2(3))]
+    assert scorer.figures([QUERY], [["good"]], 0.0) == scorer.figures([QUERY], None, 0.0)
+    assert scorer.figures([QUERY], [["good"]], 1.0) == [1.0]
+    assert scorer.fit_weight([QUERY], [["good"]]) > 0
+    assert scorer.fit_weight([QUERY], [["ask"]]) == 0.0
