@@ -60,6 +60,9 @@ class Stages(Protocol):
     async def train_rewriter(self, unit: Unit) -> dict[str, Any]:
         """Consume ``pairs(u)``; publish rewriter ``u + 1``."""
 
+    async def judge(self, version: int) -> dict[str, Any]:
+        """Make a candidate release of rewriter and retriever ``version``; promote it, or keep it with the reason."""
+
     async def latest(self) -> tuple[int, int]:
         """(rewriter version, retriever version) newest published: where a restarted run goes on."""
 

@@ -16,6 +16,10 @@ lags 0 and one unit that holds every query; ``continual`` is this loop with smal
     ``max_retriever_lag``, or for the fixed one where the arm trains no encoder; unblocked by ``generate`` and ``train_encoder``.
 ``train_rewriter(u)``
     consumes pairs(u); produces rewriter u + 1; waits for pairs(u); unblocked by ``score``.
+``judge(u)`` (continual mode)
+    consumes rewriter u + 1 and retriever u + 1; produces a candidate release and what the gate said of it; waits for both;
+    unblocked by ``train_encoder`` and ``train_rewriter``. A gate that is slower than training judges the newest pair and passes
+    over those between.
 ``watchdog``
     consumes ``Stages.progress``; produces nothing; waits for the clock; ended by the end of the others.
 
@@ -116,6 +120,8 @@ class _Loop:
             loops |= {"generate": self.generate(), "score": self.score(), "train_rewriter": self.train_rewriter()}
         if self.arm.train_encoder:
             loops["train_encoder"] = self.train_encoder()
+        if self.config.mode == "continual" and self.arm == COHYDE:
+            loops["judge"] = self.judge()
         return loops
 
     async def take(self) -> None:
@@ -138,7 +144,7 @@ class _Loop:
             unit = await self._unit(index)
             needed = needed_rewriter(unit.index, self.config.max_rewriter_lag)
             version = await self._wait(self.rewriter, needed, f"generate of unit {unit.index}")
-            result = await self._work("generate", unit, start, self.stages.generate(unit, version), {})
+            result = await self._work("generate", index, start, self.stages.generate(unit, version), {})
             # A resumed run finds rewrites of an earlier version than it asked for: the bound is about the version in the records.
             self.rewriter_lags[unit.index] = int(result.get("rewriter_version", version))
             await self.rewrites.publish(unit.index)
@@ -151,7 +157,7 @@ class _Loop:
             if self.arm.train_rewriter:
                 await self._wait(self.rewrites, unit.index, f"train_encoder of unit {unit.index}")
                 lag = {"lag": self._rewriter_lag(unit)}
-            await self._work("train_encoder", unit, start, self.stages.train_encoder(unit), lag)
+            await self._work("train_encoder", index, start, self.stages.train_encoder(unit), lag)
             await self.retriever.publish(unit.index + 1)
 
     async def score(self) -> None:
@@ -162,7 +168,7 @@ class _Loop:
             await self._wait(self.rewrites, unit.index, who)
             needed = needed_retriever(unit.index, self.config.max_retriever_lag)
             version = await self._wait(self.retriever, needed, who) if self.arm.train_encoder else self.retriever.version
-            result = await self._work("score", unit, start, self.stages.score(unit, version), {"lag": self._rewriter_lag(unit)})
+            result = await self._work("score", index, start, self.stages.score(unit, version), {"lag": self._rewriter_lag(unit)})
             if self.arm.train_encoder:
                 made_by = int(result.get("retriever_version", version))
                 check_lag("scores", unit.index, unit.index + 1, made_by, self.config.max_retriever_lag)
@@ -174,8 +180,18 @@ class _Loop:
             unit = await self._unit(index)
             await self._wait(self.pairs, unit.index, f"train_rewriter of unit {unit.index}")
             lag = {"lag": self._rewriter_lag(unit)}
-            await self._work("train_rewriter", unit, start, self.stages.train_rewriter(unit), lag)
+            await self._work("train_rewriter", index, start, self.stages.train_rewriter(unit), lag)
             await self.rewriter.publish(unit.index + 1)
+
+    async def judge(self) -> None:
+        last = self.units.count
+        version = 0
+        while last is None or version < last:
+            start = time.monotonic()
+            # ``train_rewriter`` alone waits for users; a candidate comes when it comes.
+            newest = await self.rewriter.wait_for(version + 1, None, "the gate")
+            version = min(newest, await self._wait(self.retriever, newest, f"the gate of release {newest}"))
+            await self._work("judge", version - 1, start, self.stages.judge(version), {})
 
     async def watchdog(self) -> None:
         """End the run when neither a stage ended nor ``Stages.progress`` moved for ``stall_timeout_s``."""
@@ -207,11 +223,11 @@ class _Loop:
         return await gate.wait_for(version, STAGES_IN_A_ROW * self.config.stage_timeout_s, who)
 
     async def _work(
-        self, name: str, unit: Unit, waiting_since: float, call: Awaitable[dict[str, Any]], extra: dict[str, Any]
+        self, name: str, unit: int, waiting_since: float, call: Awaitable[dict[str, Any]], extra: dict[str, Any]
     ) -> dict[str, Any]:
         """One stage of one unit, under its deadline; tells the time waited and worked."""
         start = time.monotonic()
-        self.working[name] = (unit.index, start)
+        self.working[name] = (unit, start)
         deadline = asyncio.timeout(self.config.stage_timeout_s)
         try:
             async with deadline:
@@ -221,12 +237,12 @@ class _Loop:
             if not deadline.expired():
                 raise
             limit = self.config.stage_timeout_s
-            raise WaitTimeout(f"{name} of unit {unit.index} took more than {limit} s (loop.stage_timeout_s)") from error
+            raise WaitTimeout(f"{name} of unit {unit} took more than {limit} s (loop.stage_timeout_s)") from error
         finally:
             del self.working[name]
         self.stages_done += 1
         spent = {"worked_s": time.monotonic() - start, "waited_s": start - waiting_since}
-        self.on_event({**result, "event": "stage", "arm": self.arm.name, "stage": name, "unit": unit.index, **spent, **extra})
+        self.on_event({**result, "event": "stage", "arm": self.arm.name, "stage": name, "unit": unit, **spent, **extra})
         return result
 
 

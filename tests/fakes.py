@@ -22,6 +22,7 @@ class FakeDisk:
     retriever: dict[int, str] = field(default_factory=lambda: {-1: "retriever-frozen", 0: "retriever-warm"})
     rewrites: dict[int, tuple[str, int]] = field(default_factory=dict)
     pairs: dict[int, tuple[str, int]] = field(default_factory=dict)
+    judged: dict[int, str] = field(default_factory=dict)
     trained: dict[str, list[int]] = field(default_factory=lambda: {"encoder": [], "rewriter": []})
 
 
@@ -69,6 +70,12 @@ class FakeStages:
             self.disk.trained["rewriter"].append(unit.index)
             self.disk.rewriter[unit.index + 1] = digest(self.disk.rewriter[unit.index], self.disk.pairs[unit.index][0])
         return {}
+
+    async def judge(self, version: int) -> dict[str, Any]:
+        if version not in self.disk.judged:
+            await self._work("judge", Unit(version - 1, 0, ()))
+            self.disk.judged[version] = digest(self.disk.rewriter[version], self.disk.retriever[version])
+        return {"promoted": True}
 
     async def latest(self) -> tuple[int, int]:
         retriever = max(self.disk.retriever) if self.fixed_retriever is None else self.fixed_retriever

@@ -215,3 +215,20 @@ def test_silent_users_are_waited_for_and_units_are_cut_no_earlier_than_they_may_
 
     asyncio.run(some_units())
     assert stages.disk.trained["encoder"][:4] == [0, 1, 2, 3]
+
+
+def test_a_slow_gate_judges_the_newest_pair_and_the_last_one() -> None:
+    stages = FakeStages(seconds={"judge": 0.03, "generate": 0.01, "train_encoder": 0.01, "train_rewriter": 0.01})
+    events = run(stages, CONTINUAL.model_copy(update={"units": 9}))
+    judged = sorted(stages.disk.judged)
+    assert judged[-1] == 9 and 1 < len(judged) < 9
+    assert {event["unit"] for event in events if event.get("stage") == "judge"} == {version - 1 for version in judged}
+    quick = FakeStages()
+    run(quick, CONTINUAL)
+    assert max(quick.disk.judged) == 3
+
+
+def test_rounds_have_no_gate() -> None:
+    stages = FakeStages()
+    run(stages)
+    assert stages.disk.judged == {}
