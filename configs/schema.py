@@ -174,6 +174,13 @@ class StreamConfig(Section):
         return self
 
 
+class GateConfig(Section):
+    """Continual mode: when a candidate release takes over."""
+
+    tolerance: Share = 0.01
+    """Most that a slice may fall (nDCG@5) against the served release and the frozen base, where chance could explain it."""
+
+
 class LoopConfig(Section):
     """The co-training loop. Synchronous rounds are lags of zero, not another loop."""
 
@@ -256,6 +263,7 @@ class Config(Section):
     retrieval: RetrievalConfig = RetrievalConfig()
     loop: LoopConfig = LoopConfig()
     stream: StreamConfig = StreamConfig()
+    gate: GateConfig = GateConfig()
     placement: PlacementConfig = PlacementConfig()
 
     @model_validator(mode="after")

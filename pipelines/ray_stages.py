@@ -21,6 +21,7 @@ from actors.core.snapshots import SnapshotStore
 from actors.core.types import BASE_VERSION, LABELLED_KINDS, Corpus, Query, Unit
 from configs.schema import Config
 from pipelines import datasets, stages
+from pipelines.gatekeeper import Gatekeeper
 from pipelines.threads import in_thread
 from pipelines.units import Arm
 
@@ -99,7 +100,14 @@ class RayStages:
         self.store = SnapshotStore(store_root)
         self.queries: dict[str, Query] = {query.query_id: query for query in corpus.queries}
         self.examples: dict[int, Sequence[Example]] = {}
+        self.gatekeeper: Gatekeeper | None = None
         datasets.configure()
+
+    async def judge(self, version: int) -> dict[str, Any]:
+        """Hand the pair of ``version`` to the gate."""
+        if self.gatekeeper is None:
+            raise ValueError("this run has no gate")
+        return await self.gatekeeper.judge(version)
 
     def admit(self, index: int, examples: Sequence[Example]) -> None:
         """Take in what unit ``index`` got from users, and drop what earlier units got that are through the loop."""

@@ -1,0 +1,119 @@
+"""From a trained pair to a release that is served, or kept with the reason (DESIGN, learning recipe 8).
+
+Invariants: what judges was never trained on; the weight of the rewrites is fitted on one half of the dev queries and judged on the
+other; a version is judged once, also over restarts; figures of the served release and of the frozen base are for the very queries
+that the candidate is judged by.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from actors.core.gate import Verdict, judge
+from actors.core.replay import Example, query_of
+from actors.core.types import BASE_VERSION, LABELLED_KINDS, LOG_KIND, Corpus, Query
+from actors.releases import Release, Releases
+from configs.schema import Config
+
+Ask = Callable[[Any, str], Awaitable[Any]]
+
+BY = "gate"
+FROZEN = Release(-1, BASE_VERSION, BASE_VERSION, "", 0.0, {})
+LEAST_OF_LOG = 20
+"""Held-out queries of users that make a slice: fewer would let single queries decide."""
+
+
+class Gatekeeper:
+    """Judges versions of one run."""
+
+    def __init__(
+        self,
+        config: Config,
+        corpus: Corpus,
+        releases: Releases,
+        rewriter: Any,
+        scorer: Any,
+        ask: Ask,
+        held_out: Callable[[], Sequence[Example]],
+    ) -> None:
+        """``rewriter`` and ``scorer`` are handles to hosts, the scorer the gate's own; ``ask`` waits for an answer of one, under
+        its deadline, and names whom it waits for; ``held_out`` gives the users' queries that the gate keeps.
+        """
+        self._config, self._releases, self._rewriter, self._scorer = config, releases, rewriter, scorer
+        self._ask, self._held_out = ask, held_out
+        self._catalog = corpus.catalog.catalog_hash
+        dev = corpus.select("dev", LABELLED_KINDS)
+        self._fitted_on = [q for q in dev if _even(q)]
+        self._judged_on = [q for q in dev if not _even(q)]
+        self._known: dict[int, dict[str, float]] = {}
+
+    async def judge(self, version: int) -> dict[str, Any]:
+        """Make release ``version`` of the pair of that version, and promote it or keep it; figures and reason for the metrics."""
+        decided = next((e for e in self._releases.audit() if e["by"] == BY and e["number"] == version), None)
+        if decided is not None:
+            return {"promoted": decided["action"] == "promoted", "reason": decided["reason"]}
+        weight = await self._weight(version)
+        candidate = Release(version, version, version, self._catalog, weight, {})
+        log = [query_of(example) for example in self._held_out()]
+        queries = [*self._judged_on, *(log if len(log) >= LEAST_OF_LOG else [])]
+        served = self._releases.served()
+        rivals = {"frozen": await self._figures(FROZEN, queries)}
+        if served is not None:
+            rivals["served"] = await self._figures(self._releases.get(served.number), queries)
+        figures = await self._figures(candidate, queries)
+        verdict = judge(figures, rivals, _slices(queries), self._config.gate.tolerance)
+        return self._decide(candidate, verdict, pinned=served is not None and served.pinned)
+
+    def _decide(self, candidate: Release, verdict: Verdict, pinned: bool) -> dict[str, Any]:
+        figures = {c.slice: c.candidate for c in verdict.comparisons}
+        self._releases.add(replace(candidate, figures=figures))
+        promote, reason = verdict.promote, verdict.reason
+        if promote and pinned:
+            promote, reason = False, f"a pin holds the served release ({reason})"
+        if promote:
+            self._releases.promote(candidate.number, BY, reason)
+        else:
+            self._releases.keep(candidate.number, BY, reason)
+        gains = {f"{c.against}_{c.slice}_delta": c.difference for c in verdict.comparisons}
+        return {"promoted": promote, "reason": reason, "fusion_weight": candidate.fusion_weight, **gains}
+
+    async def _weight(self, version: int) -> float:
+        if not self._fitted_on:
+            return 0.0
+        rewrites = await self._rewrites(version, version, self._fitted_on)
+        asked = self._scorer.fit_weight.remote(version, self._fitted_on, rewrites)
+        return float(await self._ask(asked, "the gate's scorer, which fits the weight of the rewrites"))
+
+    async def _figures(self, release: Release, queries: Sequence[Query]) -> dict[str, float]:
+        """nDCG@5 of each query under a release; what is known of it is not computed again."""
+        known = self._known.setdefault(release.number, {})
+        missing = [q for q in queries if q.query_id not in known]
+        if missing:
+            rewrites = await self._rewrites(release.rewriter, release.retriever, missing) if release.fusion_weight else None
+            asked = self._scorer.figures.remote(release.retriever, missing, rewrites, release.fusion_weight)
+            found = await self._ask(asked, "the gate's scorer, which measures a release")
+            known |= dict(zip((q.query_id for q in missing), found, strict=True))
+        return {q.query_id: known[q.query_id] for q in queries}
+
+    async def _rewrites(self, rewriter: int, retriever: int, queries: Sequence[Query]) -> list[list[str]]:
+        texts = [q.text for q in queries]
+        asked = self._scorer.contexts.remote(retriever, texts, self._config.rewriter.context_tools)
+        contexts = await self._ask(asked, "the gate's scorer, which gives prompts their context")
+        asked = self._rewriter.serving_rewrites.remote(rewriter, texts, contexts, self._config.seed, "gate")
+        rewrites: list[list[str]] = await self._ask(asked, "the rewriter, which rewrites the gate's queries")
+        return rewrites
+
+
+def _even(query: Query) -> bool:
+    """One half of the queries, by a hash of the need, so that wordings of one need stay together."""
+    return hashlib.sha256(f"fit {query.need or query.query_id}".encode()).digest()[0] % 2 == 0
+
+
+def _slices(queries: Sequence[Query]) -> dict[str, list[str]]:
+    slices: dict[str, list[str]] = {"standard": [], "vague": [], LOG_KIND: []}
+    for query in queries:
+        slices[query.kind].append(query.query_id)
+    return slices
