@@ -7,12 +7,13 @@ arms differ in nothing but the learners they leave out; nothing here looks at a 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -193,24 +194,34 @@ class ArmRun:
 
     async def run(self) -> None:
         """Warm start (or take CoHyDE's), the loop, the rewrites for the comparison."""
-        learners = [learner for learner in (self.encoder, self.rewriter_learner) if learner]
+        config = self.job.config
+        async with self.ready() as stages:
+            units = Planned(config.loop, config.seed, [q.query_id for q in self.job.looped])
+            await cotrain.run(stages, units, config.loop, self.job.log, self.arm)
+            await asyncio.gather(*(learner.stop(STOP_TIMEOUT_S) for learner in self.learners))
+            for rewrites in rewrite_sets(self.job, self.arm):
+                await self._rewrite_set(*rewrites)
+
+    @property
+    def learners(self) -> list[Learner]:
+        """The learners that the arm has."""
+        return [learner for learner in (self.encoder, self.rewriter_learner) if learner]
+
+    @contextlib.asynccontextmanager
+    async def ready(self) -> AsyncIterator[RayStages]:
+        """The stages over warm-started models; whatever happens inside, learners and actors are ended."""
         try:
             self._take_warm_start() if self.arm != COHYDE else await self._base_retriever()
-            for learner in learners:
+            for learner in self.learners:
                 learner.start()
             if self.arm == COHYDE:
                 await self._warm_start()
             handles = Handles(
                 self.job.monitor, self.registry, self.scorer, self.builder, self.rewriter, self.encoder, self.rewriter_learner
             )
-            stages = RayStages(self.job.config, self.arm, self.job.corpus, handles, self.store_root, self.data_root)
-            units = Planned(self.job.config.loop, self.job.config.seed, [q.query_id for q in self.job.looped])
-            await cotrain.run(stages, units, self.job.config.loop, self.job.log, self.arm)
-            await asyncio.gather(*(learner.stop(STOP_TIMEOUT_S) for learner in learners))
-            for rewrites in rewrite_sets(self.job, self.arm):
-                await self._rewrite_set(*rewrites)
+            yield RayStages(self.job.config, self.arm, self.job.corpus, handles, self.store_root, self.data_root)
         except BaseException:
-            ended = (learner.stop(FAILED_STOP_TIMEOUT_S) for learner in learners if learner.future)
+            ended = (learner.stop(FAILED_STOP_TIMEOUT_S) for learner in self.learners if learner.future)
             await asyncio.gather(*ended, return_exceptions=True)
             raise
         finally:
