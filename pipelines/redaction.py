@@ -1,7 +1,7 @@
 """Personal data out of users' texts, before anything is stored: patterns and checksums of presidio, no language model.
 
-Invariants: works offline (the list of top-level domains is the one that the library carries); what is found becomes ``<KIND>``; equal
-texts give equal results.
+Invariants: works offline (the list of top-level domains is the one that the library carries); what is found becomes ``<KIND>``;
+equal texts give equal results.
 """
 
 from __future__ import annotations
