@@ -186,8 +186,8 @@ class LoopConfig(Section):
 
     mode: Literal["rounds", "continual"] = "rounds"
     """``rounds``: a unit holds every training query and both lags are 0; ``continual``: small units, lags."""
-    units: Positive = 3
-    """Units to run (rounds in rounds mode)."""
+    units: Positive | None = 3
+    """Units to run (rounds in rounds mode); null (continual only) is until the job is ended."""
     queries_per_unit: Positive | None = None
     """Labelled training queries in a unit at most, cut from shuffled epochs; null (rounds only) is all of them."""
     max_rewriter_lag: Count = 0
@@ -203,8 +203,17 @@ class LoopConfig(Section):
     baselines: list[Literal["encoder_alone", "qta"]] = ["encoder_alone", "qta"]
     """Trained arms to run beside CoHyDE for the comparison (rounds mode)."""
 
+    @property
+    def rounds(self) -> int:
+        """``units`` of a run that has an end. Raises ``ValueError`` where it has none."""
+        if self.units is None:
+            raise ValueError("loop.units is null: this run has no last unit")
+        return self.units
+
     @model_validator(mode="after")
     def _mode_fits(self) -> LoopConfig:
+        if self.mode == "rounds" and self.units is None:
+            raise ValueError("loop.mode=rounds needs loop.units; null is for loop.mode=continual")
         if self.mode == "rounds" and (self.max_rewriter_lag or self.max_retriever_lag):
             raise ValueError(
                 "loop.mode=rounds needs loop.max_rewriter_lag=0 and loop.max_retriever_lag=0; set loop.mode=continual for lags"

@@ -105,7 +105,7 @@ class Comparison:
 
     def entries(self) -> Iterator[Entry]:
         """What is measured, arms in the order of the table."""
-        units, baselines = self.config.loop.units, self.config.loop.baselines
+        units, baselines = self.config.loop.rounds, self.config.loop.baselines
         plain: tuple[Mode, ...] = ("raw", "hybrid")
         written: tuple[Mode, ...] = ("rewrite", "fused", "hybrid")
         yield Entry("bm25", None, "cohyde", BASE_VERSION, None, ("bm25",))

@@ -148,7 +148,7 @@ async def _arms(job: Job, console: Console) -> None:
 
 def is_finished(job: Job, arm: Arm) -> bool:
     """Whether an earlier part of this run did all of the arm's work."""
-    store, units = SnapshotStore(f"{job.root(arm)}/snapshots"), job.config.loop.units
+    store, units = SnapshotStore(f"{job.root(arm)}/snapshots"), job.config.loop.rounds
     trained = {"retriever": arm.train_encoder, "rewriter": arm.train_rewriter}
     if any(wanted and (store.latest(kind) or 0) < units for kind, wanted in trained.items()):
         return False
@@ -157,7 +157,7 @@ def is_finished(job: Job, arm: Arm) -> bool:
 
 def rewrite_sets(job: Job, arm: Arm) -> list[tuple[RewriteSet, int, int]]:
     """The rewrites of dev and test that the comparison needs of an arm: (file, rewriter version, retriever version)."""
-    units = job.config.loop.units
+    units = job.config.loop.rounds
     if not arm.train_rewriter:
         return []
     if arm == QTA:

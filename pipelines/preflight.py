@@ -27,6 +27,9 @@ SPARE_CPUS = 1.0
 """Ray Data runs hidden tasks that ask for one whole CPU and wait for ever, silently, where none is left."""
 SCRATCH_GB = 1.0
 """Disk for the run's records, logs and Ray's session folder."""
+ENDLESS_UNITS = 20
+"""Units of a run without an end that are on disk at once, at most."""
+
 GB = 1e9
 
 
@@ -168,8 +171,9 @@ def snapshots_gb(config: Config, encoder_gb: float, rewriter_gb: float) -> float
     """
     encoder_arms = 1 + ("encoder_alone" in config.loop.baselines)
     rewriter_arms = 1 + ("qta" in config.loop.baselines)
-    versions = config.loop.units + 1
-    return encoder_arms * versions * 4.5 * encoder_gb + rewriter_gb * (1 + rewriter_arms * config.loop.units * 0.2)
+    units = config.loop.units or ENDLESS_UNITS
+    versions = units + 1
+    return encoder_arms * versions * 4.5 * encoder_gb + rewriter_gb * (1 + rewriter_arms * units * 0.2)
 
 
 def _weights_gb(folder: Path) -> float:

@@ -49,7 +49,7 @@ class StreamUnits:
         self, intake: Intake, labelled: Sequence[str], config: Config, admit: Admit, hurry: Callable[[], bool] = lambda: False
     ) -> None:
         """``labelled``: ids of the labelled queries that may be mixed in; ``hurry`` as for ``Intake.unit``."""
-        self.count = config.loop.units
+        self.count: int | None = config.loop.units
         self._intake, self._labelled, self._admit, self._hurry = intake, sorted(labelled), admit, hurry
         self._seed, self._mixed_in = config.seed, round((config.loop.queries_per_unit or 0) * config.stream.labelled_share)
         self._stopped = threading.Event()
