@@ -11,18 +11,17 @@ import asyncio
 import os
 from typing import Any
 
-from actors.core.lag import WaitTimeout
-
 STOP: dict[str, Any] = {"stop": True}
 """The answer that ends a learner."""
+WAIT: dict[str, Any] = {"wait": True}
+"""The answer that there is no job yet: ask again."""
 
 
 class UnitFeed:
     """Jobs of one learner. Async: waiting costs nothing and calls do not block each other."""
 
-    def __init__(self, learner: str) -> None:
-        """``learner`` is the name that messages use."""
-        self._learner = learner
+    def __init__(self) -> None:
+        """No job yet."""
         self._jobs: dict[int, dict[str, Any]] = {}
         self._metrics: dict[int, dict[str, Any]] = {}
         self._stopped = False
@@ -34,13 +33,13 @@ class UnitFeed:
             self._jobs.setdefault(int(job["version"]), job)
             self._changed.notify_all()
 
-    async def next(self, done: int, timeout_s: float = 7200.0) -> dict[str, Any]:
-        """The job that makes version ``done + 1``, or ``{"stop": True}``. Raises ``WaitTimeout`` after ``timeout_s``."""
+    async def next(self, done: int, timeout_s: float = 60.0) -> dict[str, Any]:
+        """The job that makes version ``done + 1``, or ``STOP``; ``WAIT`` after ``timeout_s``, since users may be silent."""
         try:
             async with asyncio.timeout(timeout_s), self._changed:
                 await self._changed.wait_for(lambda: self._stopped or done + 1 in self._jobs)
-        except TimeoutError as error:
-            raise WaitTimeout(f"{self._learner} learner waited {timeout_s:.0f} s for the job of version {done + 1}") from error
+        except TimeoutError:
+            return WAIT
         if self._stopped:
             return STOP
         for version in [v for v in self._jobs if v <= done]:

@@ -181,9 +181,9 @@ def make_registry(store_root: str) -> Any:
     return ray.remote(Registry).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote(store_root)
 
 
-def make_feed(learner: str) -> Any:
+def make_feed() -> Any:
     """A handle to ``UnitFeed``; a restarted one is filled again by whoever waits for the job's version."""
-    return ray.remote(UnitFeed).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote(learner)
+    return ray.remote(UnitFeed).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
 
 
 def make_monitor(metrics_file: Path) -> Any:

@@ -27,7 +27,11 @@ class CatalogConfig(Section):
     source: str = "aws"
     """``aws`` (the operations of the installed botocore) or ``beir:DIR`` (a folder with corpus.jsonl, queries.jsonl, qrels/)."""
     services: Literal["demo", "all"] | list[str] = "all"
-    """AWS only: the demo's subset, all, or service names as botocore spells them."""
+    """AWS only: the demo's subset, all, or service names as botocore spells them ("demo" may be among them)."""
+    stream_share: Share = 0.0
+    """Labelled training needs set aside for a simulated query log, by hash: no run trains on them."""
+    stream_services: list[str] = []
+    """AWS only: services all of whose training needs are set aside."""
     max_train_queries: Count | None = None
     """Labelled training queries there are at all (all if null); chosen by hash, tiers kept in proportion."""
     max_test_queries_per_tier: Count | None = None
@@ -144,24 +148,16 @@ class StreamConfig(Section):
     """Consumer group (Kafka, Redis)."""
     join_window_s: Positive = 600
     """How long a search stays open for outcomes, by event time."""
-    memory_s: Positive = 86_400
-    """How long a search is remembered for late outcomes, and an event for duplicates."""
-    clock_skew_s: Positive = 300
-    """An event further ahead of the reader's clock is refused."""
     labelled_share: Share = 0.25
     """Labelled queries of the catalog in a unit."""
     reservoir_share: Share = 0.25
     """Examples of earlier units in a unit; what is left of it are new ones."""
-    reservoir_size: Positive = 5_000
-    """Earlier examples kept, a uniform sample of all."""
     tenant_share: Share = 0.25
     """New examples of a unit, and of those that wait, that one tenant gives at most; an equal part where there are few tenants."""
     per_query_tool: Positive = 5
     """How often one query with one tool counts, ever."""
     weight_clip: Annotated[float, Field(ge=1)] = 5.0
     """Most that an example weighs, in examples (inverse propensity is clipped here)."""
-    queue: Positive = 20_000
-    """Examples that wait for a unit at most."""
     least_new: Positive = 16
     """New examples that a unit needs when patience ends or drift hurries it."""
     patience_s: Positive = 3_600
@@ -184,6 +180,8 @@ class GateConfig(Section):
 class LoopConfig(Section):
     """The co-training loop. Synchronous rounds are lags of zero, not another loop."""
 
+    start_from: str | None = None
+    """``RUN_DIR[@version]`` whose release is version 0, on this run's catalog, in place of a warm start."""
     mode: Literal["rounds", "continual"] = "rounds"
     """``rounds``: a unit holds every training query and both lags are 0; ``continual``: small units, lags."""
     units: Positive | None = 3

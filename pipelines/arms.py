@@ -25,7 +25,8 @@ from actors.index import Retriever
 from configs.schema import Config
 from pipelines import compare, report
 from pipelines.compare import ArmResult
-from pipelines.evaluate import PerQuery, evaluate_mode, snapshot_root
+from pipelines.evaluate import PerQuery, evaluate_mode
+from pipelines.run_dirs import RELEASE_FILE, storage_root
 
 SAMPLES = 20
 """Test queries whose rewrites and rankings the report shows."""
@@ -137,10 +138,10 @@ class Comparison:
 
     def _retriever(self, entry: Entry) -> Retriever:
         if self.loaded is None or self.loaded[:2] != (entry.retriever_arm, entry.retriever):
-            base = snapshot_root(self.config, self.run_dir)
+            base = storage_root(self.config, self.run_dir)
             if entry.retriever_arm != "cohyde":
-                base = f"{base.removesuffix('/snapshots')}/arms/{entry.retriever_arm}/snapshots"
-            directory = SnapshotStore(base).fetch("retriever", entry.retriever)
+                base += f"/arms/{entry.retriever_arm}"
+            directory = SnapshotStore(f"{base}/snapshots").fetch("retriever", entry.retriever)
             retriever = Retriever.load(
                 directory,
                 self.config,
@@ -201,7 +202,7 @@ class Comparison:
             "fusion_weight": self.weights[f"cohyde {best}"],
             "dev_ndcg5": figures,
         }
-        write_json(self.run_dir / "release.json", record)
+        write_json(self.run_dir / RELEASE_FILE, record)
 
     def _log_quality(self, rows: Sequence[compare.Row]) -> None:
         """Replace the quality events of an earlier comparison of this run by those of this one."""

@@ -148,7 +148,7 @@ async def _starts(bench: Bench) -> dict[str, float]:
         remote.end([registry, builder, scorer, rewriter])
         for kind, base_dir in (("encoder", bench.encoder_dir), ("rewriter", bench.rewriter_dir)):
             with timed(f"{kind}_learner"):
-                feed = remote.make_feed(kind)
+                feed = remote.make_feed()
                 fixed = (bench.config, shared, base_dir, bench.precision, store_root, str(bench.scratch / "train"))
                 learner = Learner(kind, feed, train_loops.fit(kind, *fixed, feed, monitor, f"{kind}-bench"))  # type: ignore[arg-type]
                 learner.start()

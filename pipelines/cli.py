@@ -19,7 +19,7 @@ from rich.console import Console
 from configs.load import load
 from configs.schema import Config
 from pipelines.command_line import library_logs, run_app
-from pipelines.units import check_run_dir
+from pipelines.run_dirs import check_run_dir
 
 WIDTH_WITHOUT_TERMINAL = 120
 INTERRUPTED = 130
@@ -39,7 +39,7 @@ def cotrain(
     overrides: Annotated[list[str] | None, typer.Argument(help="Dotted overrides, as rewriter.samples_per_query=8.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print resolved config and placement plan; start nothing.")] = False,
 ) -> None:
-    """Run, or resume, a co-training run: warm start, rounds, baselines, comparison, report."""
+    """Run, or resume, a co-training run: rounds with their comparison and report, or on a query log for as long as it lasts."""
     console = _console()
     resolved = load(config, overrides or [])
     if dry_run:
@@ -47,9 +47,14 @@ def cotrain(
         return
     known = check_run_dir(Path(resolved.run_dir), resolved)
     library_logs(Path(resolved.run_dir) / "logs")
-    from pipelines import job
+    if resolved.loop.mode == "continual":
+        from pipelines import continual
 
-    page = job.run(resolved, known, console)
+        continual.run(resolved, known, console)
+        return
+    from pipelines import rounds
+
+    page = rounds.run(resolved, known, console)
     console.print(f"Report: {page}", highlight=False, soft_wrap=True)
 
 

@@ -6,54 +6,69 @@ the job between two commits, and the same command goes on from the newest.
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from actors import remote
 from actors.releases import Releases
-from pipelines import cotrain
+from configs.schema import Config
+from pipelines import cotrain, job
+from pipelines.arm_run import STOP_TIMEOUT_S, ArmRun
 from pipelines.gatekeeper import Gatekeeper
 from pipelines.intake import DeadLetters, Intake
-from pipelines.job import ArmRun, Job
-from pipelines.ray_stages import RayStages
+from pipelines.job import Job
 from pipelines.redaction import redact
 from pipelines.stream_units import StreamUnits, limits
+from pipelines.streams import Source
 from pipelines.streams.open import open_source
 from pipelines.units import COHYDE
 
 DEAD_LETTERS = "dead-letters.jsonl"
 
 
-async def run(job: Job, console: Console) -> None:
-    """Train on the log until the configured number of units, or for ever."""
-    arm = ArmRun(job, COHYDE, console)
+def run(config: Config, known: bool, console: Console) -> None:
+    """Train on the log until the configured number of units, or until ended. Raises InputError for what the user can mend."""
+    # Opened before anything starts: a log that cannot be read ends the job at once.
+    source = open_source(config.stream)
+    try:
+        job.run(config, known, console, lambda shared, told: _train(shared, told, source))
+    finally:
+        source.close()
+
+
+async def _train(shared: Job, console: Console, source: Source) -> None:
+    arm = ArmRun(shared, COHYDE, console)
     async with arm.ready() as stages:
-        source = open_source(job.config.stream)
-        judge = remote.make_scorer(job.config, job.shared_corpus, arm.store_root, job.precision, job.monitor)
+        judge = remote.make_scorer(shared.config, shared.shared_corpus, arm.store_root, shared.precision, shared.monitor)
+        intake = _intake(shared, arm, source)
+        stages.gatekeeper = _gatekeeper(shared, arm, judge, intake)
+        units = StreamUnits(intake, [q.query_id for q in shared.looped], shared.config, stages.admit)
+        console.print(f"reading the query log: {shared.config.stream.source} {shared.config.stream.address}", highlight=False)
         try:
-            intake = _intake(job, arm, source)
-            stages.gatekeeper = _gatekeeper(job, arm, stages, judge, intake)
-            units = StreamUnits(intake, [q.query_id for q in job.looped], job.config, stages.admit)
-            try:
-                await cotrain.run(stages, units, job.config.loop, job.log, COHYDE)
-            finally:
-                units.stop()
+            await stages.gatekeeper.judge(0)
+            await cotrain.run(stages, units, shared.config.loop, shared.log, COHYDE)
+            await asyncio.gather(*(learner.stop(STOP_TIMEOUT_S) for learner in arm.learners))
         finally:
-            source.close()
+            units.stop()
             remote.end([judge])
 
 
-def _intake(job: Job, arm: ArmRun, source: object) -> Intake:
-    known = job.corpus.catalog.by_id
-    dead = DeadLetters(Path(job.run_dir) / DEAD_LETTERS)
-    return Intake(source, arm.store, limits(job.config), known.__contains__, redact, dead)  # type: ignore[arg-type]
+def _intake(shared: Job, arm: ArmRun, source: Source) -> Intake:
+    def told(status: dict[str, Any]) -> None:
+        shared.log({"event": "intake", **status})
+
+    known = shared.corpus.catalog.by_id
+    dead = DeadLetters(Path(shared.run_dir) / DEAD_LETTERS)
+    return Intake(source, arm.store, limits(shared.config), known.__contains__, redact, dead, told)
 
 
-def _gatekeeper(job: Job, arm: ArmRun, stages: RayStages, judge: object, intake: Intake) -> Gatekeeper:
-    releases = Releases(arm.store, f"{job.root(COHYDE)}/releases")
+def _gatekeeper(shared: Job, arm: ArmRun, judge: Any, intake: Intake) -> Gatekeeper:
+    releases = Releases(arm.store, f"{shared.root(COHYDE)}/releases")
 
-    async def ask(reference: object, whom: str) -> object:
-        return await remote.ask(reference, job.config.loop.stage_timeout_s, whom)
+    async def ask(reference: Any, whom: str) -> Any:
+        return await remote.ask(reference, shared.config.loop.stage_timeout_s, whom)
 
-    return Gatekeeper(job.config, job.corpus, releases, arm.rewriter, judge, ask, lambda: intake.held_out)
+    return Gatekeeper(shared.config, shared.corpus, releases, arm.rewriter, judge, ask, lambda: intake.held_out)

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,7 +25,6 @@ from rich.progress import Progress as RichProgress
 from rich.table import Table
 
 from actors.core import ranking
-from actors.core.snapshots import SnapshotStore
 from actors.core.types import BASE_VERSION, Catalog, Corpus, InputError, Mode, Query, Split
 from actors.encoder import Encoder
 from actors.hosts import serving_rewrites
@@ -36,32 +33,19 @@ from actors.index_builder import embed_catalog
 from actors.interfaces import Progress
 from actors.models import native_precision, resolve_encoder, resolve_rewriter
 from actors.scorer import context_titles
-from configs.load import load as load_config
-from configs.schema import CatalogConfig, Config
+from configs.schema import CatalogConfig
 from pipelines import catalogs
 from pipelines.command_line import run_app
+from pipelines.run_dirs import FROZEN, OpenedRelease, open_release
 
 DEPTH = 100
 REWRITE_MODES = ("rewrite", "fused", "hybrid")
-FROZEN = "frozen"
-_UNCUT = 1_000_000
 _SHOWN = ("nDCG@5", "nDCG@10", "R@5", "R@10", "COMP@5", "COMP@10", "Success@10", "RR")
 
 PerQuery = dict[str, dict[str, float]]
 """Query id -> metric -> value (0..1)."""
 Watch = Callable[[str], Progress]
 """From what is being done to where its progress is told."""
-
-
-@dataclass(frozen=True)
-class Release:
-    """What is evaluated: versions with their settings. ``store`` is None for the frozen models."""
-
-    config: Config
-    store: SnapshotStore | None
-    rewriter: int
-    retriever: int
-    fusion_weight: float
 
 
 def evaluate_mode(
@@ -78,38 +62,7 @@ def measure(queries: Sequence[Query], rankings: Sequence[Ranking]) -> PerQuery:
     return ranking.evaluate(run, {q.query_id: q.gold for q in queries})
 
 
-def open_release(text: str) -> Release:
-    """``frozen`` or ``RUN_DIR[@version]``; a version is one number for rewriter and retriever, without it ``release.json`` decides.
-
-    Raises InputError for a folder that is no run directory, one that has no release yet, or an unknown version.
-    """
-    if text == FROZEN:
-        config = Config()
-        uncut = config.encoder.model_copy(update={"query_tokens": _UNCUT, "document_tokens": _UNCUT})
-        config = config.model_copy(update={"encoder": uncut})
-        return Release(config, None, BASE_VERSION, BASE_VERSION, config.retrieval.fusion_weight)
-    folder, at, version = text.rpartition("@") if re.search(r"@-?\d+$", text) else (text, "", "")
-    run_dir = Path(folder)
-    if not (run_dir / "config.yaml").is_file():
-        raise InputError(f"--release {text}: {run_dir} is not a run directory (no config.yaml); give one, or frozen")
-    config = load_config(str(run_dir / "config.yaml"), [])
-    store = SnapshotStore(snapshot_root(config, run_dir))
-    path = run_dir / "release.json"
-    record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if at:
-        record |= {"rewriter": int(version), "retriever": int(version)}
-    elif not record:
-        raise InputError(f"--release {text}: no release.json, so nothing was released yet; name a version, as in {folder}@0")
-    weight = float(record.get("fusion_weight", config.retrieval.fusion_weight))
-    return Release(config, store, int(record["rewriter"]), int(record["retriever"]), weight)
-
-
-def snapshot_root(config: Config, run_dir: Path) -> str:
-    """Where the run's snapshots are: ``storage_path`` if set, else ``run_dir``; below it ``snapshots``."""
-    return f"{(config.storage_path or str(run_dir)).rstrip('/')}/snapshots"
-
-
-def load_benchmark(benchmark: str, services: str | None, release: Release) -> Corpus:
+def load_benchmark(benchmark: str, services: str | None, release: OpenedRelease) -> Corpus:
     """All tools and queries of ``beir:DIR`` or ``aws`` (``services`` if given, else the run's, else all)."""
     if benchmark != "aws" and services is not None:
         raise InputError(f"--services {services}: only the benchmark aws has services; leave the option out")
@@ -129,7 +82,7 @@ def select(corpus: Corpus, split: Split, benchmark: str) -> list[Query]:
     return queries
 
 
-def load_retriever(release: Release, catalog: Catalog, document_tokens: int | None, watch: Watch) -> Retriever:
+def load_retriever(release: OpenedRelease, catalog: Catalog, document_tokens: int | None, watch: Watch) -> Retriever:
     """The release's retriever over ``catalog``; ``document_tokens`` overrides where documents are cut."""
     config = release.config
     if document_tokens is not None:
@@ -148,7 +101,9 @@ def load_retriever(release: Release, catalog: Catalog, document_tokens: int | No
     return Retriever(BASE_VERSION, encoder, dense, catalog, config.retrieval.rrf_k)
 
 
-def make_rewrites(release: Release, retriever: Retriever, catalog: Catalog, texts: Sequence[str], watch: Watch) -> list[list[str]]:
+def make_rewrites(
+    release: OpenedRelease, retriever: Retriever, catalog: Catalog, texts: Sequence[str], watch: Watch
+) -> list[list[str]]:
     """The rewrites that the release's rewriter makes of the queries, context from its own retriever."""
     from actors.rewriter import Rewriter
 

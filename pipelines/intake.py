@@ -27,6 +27,7 @@ STATE_FILE, EXAMPLES_FILE = "state.json", "examples.json"
 EVENTS_PER_POLL = 500
 POLL_TIMEOUT_S = 1.0
 LOST_WAIT_S = 5.0
+TOLD_EVERY_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,16 @@ class Intake:
         tool_ids: Callable[[str], bool],
         redact: Callable[[str], str],
         dead_letters: DeadLetters,
+        told: Callable[[dict[str, Any]], None] = lambda status: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``tool_ids`` tells whether the catalog has a tool. Goes on from the store's newest commit."""
+        """``tool_ids`` tells whether the catalog has a tool; ``told`` gets the status now and then.
+
+        Goes on from the store's newest commit.
+        """
         self._source, self._store, self._limits, self._clock = source, store, limits, clock
-        self._knows, self._redact, self._dead = tool_ids, redact, dead_letters
+        self._knows, self._redact, self._dead, self._told = tool_ids, redact, dead_letters, told
+        self._told_at = 0.0
         self._joiner, self._replay = Joiner(limits.join), Replay(limits.replay)
         newest = store.latest(KIND)
         position: Position = {}
@@ -139,6 +145,9 @@ class Intake:
         self._learn(closed)
         for letter in letters:
             self._dead.add(letter.event.key, letter.reason, now)
+        if now - self._told_at >= TOLD_EVERY_S:
+            self._told_at = now
+            self._told(self.status())
         return len(records)
 
     @property

@@ -32,6 +32,8 @@ WAIT_S = 5.0
 CONTROL_TIMEOUT_S = 60.0
 """Deadline of calls that do no work; an actor that restarts meanwhile answers after some seconds."""
 ENCODER_STATES_KEPT = 2
+KEPT_UNITS = 4
+"""Units whose snapshots and records stay beside those in flight (continual mode)."""
 UNITS_IN_FLIGHT = 8
 """Far more than any lag lets be under way."""
 
@@ -107,7 +109,9 @@ class RayStages:
         """Hand the pair of ``version`` to the gate."""
         if self.gatekeeper is None:
             raise ValueError("this run has no gate")
-        return await self.gatekeeper.judge(version)
+        result = await self.gatekeeper.judge(version)
+        self._collect()
+        return result
 
     def admit(self, index: int, examples: Sequence[Example]) -> None:
         """Take in what unit ``index`` got from users, and drop what earlier units got that are through the loop."""
@@ -176,6 +180,16 @@ class RayStages:
     async def train_rewriter(self, unit: Unit) -> dict[str, Any]:
         """Have the learner make rewriter u + 1 from pairs(u)."""
         return await self._learn(self.handles.rewriter_learner, "rewriter", self._job(unit) | {"data_root": self.data_root})
+
+    def _collect(self) -> None:
+        """Drop snapshots and records that no later unit reads; what was ever served is pinned and stays."""
+        kept = KEPT_UNITS + self.config.loop.max_rewriter_lag + self.config.loop.max_retriever_lag
+        for kind, start in (("rewriter", 0), ("retriever", 0), ("retriever", BASE_VERSION)):
+            self.store.pin(kind, start, "start")
+        records = SnapshotStore(self.data_root)
+        for store, kinds in ((self.store, ("rewriter", "retriever", "intake")), (records, ("rewrites", "scored", "pairs"))):
+            for kind in kinds:
+                store.collect(kind, kept)
 
     def _generate(self, unit: Unit, version: int, context_version: int | None) -> dict[str, Any]:
         if not datasets.exists("rewrites", unit.index, self.data_root):

@@ -33,7 +33,7 @@ def _recognisers() -> tuple[Any, ...]:
     from presidio_analyzer import predefined_recognizers as known
 
     # Its default extractor asks the network for a newer list at the first address it meets.
-    tldextract.extract = _offline(tldextract.TLDExtract(suffix_list_urls=()))
+    tldextract.extract = _offline(tldextract.TLDExtract(suffix_list_urls=()))  # type: ignore[assignment]
     kinds = (
         known.EmailRecognizer,
         known.PhoneRecognizer,

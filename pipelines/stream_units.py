@@ -18,6 +18,14 @@ from pipelines.intake import Intake, IntakeLimits
 from pipelines.threads import in_thread
 from pipelines.units import unit_seed
 
+MEMORY_S = 86_400.0
+"""How long a search is remembered for late outcomes, and an event for duplicates."""
+CLOCK_SKEW_S = 300.0
+"""An event further ahead of the reader's clock is refused."""
+RESERVOIR_SIZE = 5_000
+WAITING = 20_000
+"""Examples that wait for a unit at most."""
+
 Admit = Callable[[int, Sequence[Example]], None]
 """Takes a unit's index and its examples before the unit goes through the loop."""
 
@@ -27,14 +35,14 @@ def limits(config: Config) -> IntakeLimits:
     stream, size = config.stream, config.loop.queries_per_unit or 0
     of_log = size - round(size * stream.labelled_share)
     return IntakeLimits(
-        JoinLimits(stream.join_window_s, stream.memory_s, stream.clock_skew_s),
+        JoinLimits(stream.join_window_s, MEMORY_S, CLOCK_SKEW_S),
         ReplayLimits(
             reservoir_share=stream.reservoir_share / (1 - stream.labelled_share),
-            reservoir_size=stream.reservoir_size,
+            reservoir_size=RESERVOIR_SIZE,
             tenant_share=stream.tenant_share,
             per_query_tool=stream.per_query_tool,
             weight_clip=stream.weight_clip,
-            waiting=stream.queue,
+            waiting=WAITING,
         ),
         examples=of_log,
         least=min(stream.least_new, of_log),

@@ -40,6 +40,8 @@ Train = Callable[[Job, int, Path, Progress], dict[str, Any]]
 """(job, newest published version, empty directory, progress): trains and writes the new version; returns metrics."""
 
 CONTROL_TIMEOUT_S = 60.0
+ASK_AGAIN_S = 60.0
+"""How long the feed may hold a question; how long a stage may take is the loop's affair."""
 VERSION_FILE = "version.txt"
 
 
@@ -115,7 +117,7 @@ def encoder_loop(loop_config: dict[str, Any]) -> None:
         trainer.save(directory)
         return metrics
 
-    _serve_jobs("encoder", loop_config, store, train, config.loop.stage_timeout_s)
+    _serve_jobs("encoder", loop_config, store, train)
 
 
 def rewriter_loop(loop_config: dict[str, Any]) -> None:
@@ -144,18 +146,20 @@ def rewriter_loop(loop_config: dict[str, Any]) -> None:
         pairs = datasets.read("pairs", job["unit"], job["data_root"]).to_pylist()
         return trainer.dpo(store.fetch("rewriter", 0), adapter, pairs, directory, job["seed"], progress)
 
-    _serve_jobs("rewriter", loop_config, store, train, config.loop.stage_timeout_s)
+    _serve_jobs("rewriter", loop_config, store, train)
 
 
-def _serve_jobs(kind: Kind, loop_config: Mapping[str, Any], store: SnapshotStore, train: Train, timeout_s: float) -> None:
+def _serve_jobs(kind: Kind, loop_config: Mapping[str, Any], store: SnapshotStore, train: Train) -> None:
     """Take jobs until the feed says stop; publish and report each."""
     feed = loop_config["feed"]
     report = Reporter(loop_config["monitor"]).stage(f"train {kind}")
     while True:
         newest = store.latest(kind)
         done = BASE_VERSION if newest is None else newest
-        asked = feed.next.remote(done, timeout_s)
-        job: dict[str, Any] = remote.ask_now(asked, timeout_s + CONTROL_TIMEOUT_S, f"the {kind} feed, asked for version {done + 1}")
+        asked = feed.next.remote(done, ASK_AGAIN_S)
+        job: dict[str, Any] = remote.ask_now(asked, ASK_AGAIN_S + CONTROL_TIMEOUT_S, f"the {kind} feed")
+        if job.get("wait"):
+            continue
         if job.get("stop"):
             return
         metrics = _publish(kind, store, job, done, train, report)

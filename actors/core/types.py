@@ -31,7 +31,8 @@ CATALOG_KINDS: tuple[QueryKind, ...] = ("symptom", "sentence", "example")
 """Kinds of query that come from the catalog's own text."""
 LOG_KIND: QueryKind = "log"
 """The kind of a query that a user asked while the system ran."""
-Split = Literal["train", "dev", "test"]
+Split = Literal["train", "dev", "test", "stream"]
+"""``stream``: training queries set aside for a simulated query log; no run reads them."""
 Novelty = Literal["seen", "unseen", ""]
 Mode = Literal["bm25", "raw", "rewrite", "fused", "hybrid"]
 

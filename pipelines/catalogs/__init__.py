@@ -18,7 +18,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias, get_args
+from typing import TypeAlias
 
 import botocore
 from rich.console import Console
@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 DEMO_OPERATIONS = 4_200
 """The demo's catalog holds at most this many operations."""
+NEEDED_SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 _HELD_OUT_WEIGHT = 2
 _FULLY_JUDGED = ("vague",)
 
@@ -52,7 +53,18 @@ def load(config: CatalogConfig, seed: int) -> Corpus:
         corpus = beir.load(Path(config.source.removeprefix("beir:")).expanduser())
     else:
         raise InputError(f"catalog.source={config.source!r} is unknown; give aws or beir:DIR")
-    return replace(corpus, queries=tuple(_subset(corpus.queries, config, seed)))
+    queries = [_set_aside(query, corpus.catalog, config) for query in corpus.queries]
+    return replace(corpus, queries=tuple(_subset(queries, config, seed)))
+
+
+def _set_aside(query: Query, catalog: Catalog, config: CatalogConfig) -> Query:
+    """The query in the split "stream", where its need is set aside: by hash, alike for every catalog that holds it."""
+    if query.split != "train" or query.kind not in LABELLED_KINDS:
+        return query
+    need = hashlib.sha256(f"stream {query.need or query.query_id}".encode()).digest()
+    by_share = int.from_bytes(need[:4], "big") < config.stream_share * 2**32
+    by_service = any(catalog.by_id[tool_id].namespace in config.stream_services for tool_id in query.gold)
+    return replace(query, split="stream") if by_share or by_service else query
 
 
 def demo_services(corpus: Corpus, left_out: frozenset[str], operations: int = DEMO_OPERATIONS) -> set[str]:
@@ -108,13 +120,14 @@ def _cut_to_services(corpus: Corpus, left_out: frozenset[str], services: str | l
     if services == "all":
         return corpus
     known = {t.namespace for t in corpus.catalog.tools}
-    if isinstance(services, list):
-        for service in services:
-            if service not in known:
-                near = difflib.get_close_matches(service, known, n=1)
-                raise InputError(f"catalog.services: no service {service!r} in botocore{f'; meant {near[0]!r}?' if near else ''}")
-        return cut(corpus, lambda tool: tool.namespace in services, f"catalog.services={services}")
-    chosen = demo_services(corpus, left_out)
+    named = [services] if isinstance(services, str) else services
+    for service in named:
+        if service not in known | {"demo"}:
+            near = difflib.get_close_matches(service, known, n=1)
+            raise InputError(f"catalog.services: no service {service!r} in botocore{f'; meant {near[0]!r}?' if near else ''}")
+    if "demo" not in named:
+        return cut(corpus, lambda tool: tool.namespace in named, f"catalog.services={services}")
+    chosen = demo_services(corpus, left_out) | (set(named) - {"demo"})
     judged = {t for q in corpus.queries if q.kind in _FULLY_JUDGED for t in q.gold}
     demo = cut(
         corpus,
@@ -133,7 +146,7 @@ def _cut_to_services(corpus: Corpus, left_out: frozenset[str], services: str | l
 
 def check_trainable(corpus: Corpus, config: CatalogConfig) -> None:
     """Raise ``InputError`` unless every split holds labelled queries: a run learns on train, fits on dev and measures on test."""
-    for split in get_args(Split):
+    for split in NEEDED_SPLITS:
         if not corpus.select(split, LABELLED_KINDS):
             remedy = "add services that queries ask for" if config.source == "aws" else f"write qrels/{split}.tsv"
             raise InputError(
@@ -173,7 +186,7 @@ def _subset(queries: Sequence[Query], config: CatalogConfig, seed: int) -> list[
             raise InputError(f"catalog.{name}=0 leaves a split empty; give 1 or more, or null for all")
     groups: dict[tuple[str, str], list[Query]] = defaultdict(list)
     for query in queries:
-        if limits[query.split] is not None and query.kind in LABELLED_KINDS:
+        if limits.get(query.split) is not None and query.kind in LABELLED_KINDS:
             groups[query.split, "" if query.split == "train" else query.tier].append(query)
     dropped: set[str] = set()
     for (split, _), members in groups.items():

@@ -59,8 +59,10 @@ class KafkaSource:
             if error is not None:
                 self._refuse(error)
                 continue
-            self._next[message.partition()] = message.offset() + 1
-            place = f"{self._topic} partition {message.partition()} offset {message.offset()}"
+            partition, offset = message.partition(), message.offset()
+            assert partition is not None and offset is not None, "a message without error stands somewhere"
+            self._next[partition] = offset + 1
+            place = f"{self._topic} partition {partition} offset {offset}"
             records.append(Record(message.value() or b"", place))
         return records
 

@@ -65,7 +65,7 @@ class Scene:
         self.stages = RayStages(config, arm, CORPUS, self.handles, self.store_root, str(root / "data"))
 
     def learner(self, kind: str) -> Learner:
-        feed = remote.make_feed(kind)
+        feed = remote.make_feed()
 
         def ask(done: int) -> dict[str, Any]:
             job: dict[str, Any] = remote.ask_now(feed.next.remote(done), 60, "the feed")

@@ -62,7 +62,7 @@ class Run:
     def __init__(self, kind: Literal["encoder", "rewriter"], base: Path, root: Path, max_failures: int) -> None:
         root.mkdir(exist_ok=True)
         self.kind, self.store = kind, SnapshotStore(str(root / "snapshots"))
-        self.feed, self.monitor = remote.make_feed(kind), remote.make_monitor(root / "metrics.jsonl")
+        self.feed, self.monitor = remote.make_feed(), remote.make_monitor(root / "metrics.jsonl")
         self.corpus = remote.share(CORPUS)
         config = CONFIG.model_copy(update={"loop": CONFIG.loop.model_copy(update={"max_failures": max_failures})})
         self._fit = train_loops.fit(

@@ -12,13 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from actors.core.ranking import METRICS
-from actors.core.snapshots import SnapshotStore
-from actors.core.types import Catalog, Completion, InputError, Query
+from actors.core.types import Catalog, Completion, Query
 from actors.index import DenseIndex, Retriever
 from actors.interfaces import Progress
-from configs.load import save
 from configs.schema import CatalogConfig, Config
 from pipelines import evaluate
+from pipelines.run_dirs import OpenedRelease, open_release
 from tests.fakes_retrieval import TableEncoder
 
 KEYS = ["benchmark", "split", "release", "mode", "queries", "tools", "overall", "by_tier", "by_group", "seconds"]
@@ -43,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def fake_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(release: evaluate.Release, catalog: Catalog, document_tokens: int | None, watch: evaluate.Watch) -> Retriever:
+    def load(release: OpenedRelease, catalog: Catalog, document_tokens: int | None, watch: evaluate.Watch) -> Retriever:
         encoder = TableEncoder(TABLE)
         vectors = encoder.encode_documents([t.document for t in catalog.tools])
         return Retriever(0, encoder, DenseIndex.build([t.tool_id for t in catalog.tools], vectors, "exact"), catalog, 60)
@@ -120,49 +119,14 @@ def test_wrong_arguments_are_one_line_and_code_2(
     assert error.count("\n") == 1
 
 
-def _run_dir(tmp_path: Path) -> Path:
-    run_dir = tmp_path / "run@home"
-    save(Config(run_dir="elsewhere", seed=5), run_dir / "config.yaml")
-    return run_dir
-
-
-def test_a_release_is_what_release_json_says(tmp_path: Path) -> None:
-    run_dir = _run_dir(tmp_path)
-    with pytest.raises(InputError, match="nothing was released yet"):
-        evaluate.open_release(str(run_dir))
-    record = {"rewriter": 2, "retriever": 3, "catalog": "abc", "fusion_weight": 0.15}
-    (run_dir / "release.json").write_text(json.dumps(record))
-    release = evaluate.open_release(str(run_dir))
-    assert (release.rewriter, release.retriever, release.fusion_weight, release.config.seed) == (2, 3, 0.15, 5)
-    versioned = evaluate.open_release(f"{run_dir}@1")
-    assert (versioned.rewriter, versioned.retriever, versioned.fusion_weight) == (1, 1, 0.15)
-    with pytest.raises(InputError, match="retriever version 1 is not in"):
-        evaluate.load_retriever(versioned, Catalog(()), None, lambda _: lambda done, total: None)
-
-
-def test_snapshots_are_found_where_the_run_wrote_them(tmp_path: Path) -> None:
-    run_dir = _run_dir(tmp_path)
-    SnapshotStore(str(run_dir / "snapshots")).publish("retriever", 0, lambda path: None, {})
-    release = evaluate.open_release(f"{run_dir}@0")
-    assert release.store is not None
-    assert release.store.versions("retriever") == [0]
-    assert evaluate.snapshot_root(Config(storage_path="s3://bucket/run/"), run_dir) == "s3://bucket/run/snapshots"
-
-
-def test_the_frozen_encoder_is_not_cut_short_of_its_own_maximum() -> None:
-    release = evaluate.open_release("frozen")
-    assert release.store is None
-    assert min(release.config.encoder.query_tokens, release.config.encoder.document_tokens) >= 512
-
-
 def test_the_benchmark_aws_takes_the_services_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[CatalogConfig] = []
     monkeypatch.setattr(evaluate.catalogs, "load", lambda config, seed: asked.append(config))
     demo = Config(catalog=CatalogConfig(services="demo", max_test_queries_per_tier=3))
-    release = evaluate.Release(demo, None, 0, 0, 0.3)
+    release = OpenedRelease(demo, None, 0, 0, 0.3)
     evaluate.load_benchmark("aws", None, release)
     evaluate.load_benchmark("aws", "s3,ec2", release)
-    evaluate.load_benchmark("aws", None, evaluate.open_release("frozen"))
+    evaluate.load_benchmark("aws", None, open_release("frozen"))
     assert [c.services for c in asked] == ["demo", ["s3", "ec2"], "all"]
     assert asked[0].max_test_queries_per_tier is None
 

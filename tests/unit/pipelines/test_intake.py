@@ -64,7 +64,7 @@ def intake(tmp_path: Path, limits: IntakeLimits = LIMITS, source: Any = None, re
     clock = Clock()
     clock.now = NOW + 500
     dead = DeadLetters(tmp_path / "dead-letters.jsonl")
-    return Intake(source or JsonlSource(tmp_path / "log"), store, limits, TOOLS.__contains__, redact, dead, clock)
+    return Intake(source or JsonlSource(tmp_path / "log"), store, limits, TOOLS.__contains__, redact, dead, clock=clock)
 
 
 def reasons(tmp_path: Path) -> list[str]:
@@ -248,7 +248,7 @@ def test_units_mix_labelled_queries_in_and_are_the_same_when_asked_again(tmp_pat
     for number in range(20):
         write(tmp_path / "log", search(number), outcome(number))
     loop = {"mode": "continual", "queries_per_unit": 8, "max_rewriter_lag": 1}
-    config = Config.model_validate({"loop": loop, "stream": {"tenant_share": 1.0, "join_window_s": 10, "memory_s": 1000}})
+    config = Config.model_validate({"loop": loop, "stream": {"tenant_share": 1.0, "join_window_s": 10}})
     admitted: dict[int, list[str]] = {}
 
     def units() -> StreamUnits:

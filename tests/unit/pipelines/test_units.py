@@ -2,14 +2,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from pathlib import Path
 
 import pytest
-import yaml
 
-from actors.core.types import InputError, Unit
-from configs.schema import Config, LoopConfig
-from pipelines.units import CONFIG_FILE, Arm, Planned, check_run_dir, make_unit
+from actors.core.types import Unit
+from configs.schema import LoopConfig
+from pipelines.units import Arm, Planned, make_unit
 
 IDS = [f"q{i}" for i in range(10)]
 
@@ -52,45 +50,3 @@ def test_a_unit_holds_no_more_than_there_is() -> None:
 def test_an_arm_trains_something() -> None:
     with pytest.raises(ValueError, match="nothing"):
         Arm("idle", train_encoder=False, train_rewriter=False)
-
-
-def saved(run_dir: Path, config: Config) -> None:
-    run_dir.mkdir()
-    (run_dir / CONFIG_FILE).write_text(yaml.safe_dump(config.model_dump(mode="json")))
-
-
-def test_run_dir_new_empty_or_our_own(tmp_path: Path) -> None:
-    config = Config(run_dir=str(tmp_path / "run"))
-    assert check_run_dir(tmp_path / "run", config) is False
-    (tmp_path / "empty" / "logs").mkdir(parents=True)
-    assert check_run_dir(tmp_path / "empty", config) is False
-    saved(tmp_path / "run", config)
-    assert check_run_dir(tmp_path / "run", config) is True
-
-
-def test_run_dir_of_another_config_names_the_field(tmp_path: Path) -> None:
-    config = Config()
-    saved(tmp_path / "run", config)
-    other = config.model_copy(update={"seed": 18, "encoder": config.encoder.model_copy(update={"steps_per_unit": 7})})
-    with pytest.raises(InputError, match=r"encoder\.steps_per_unit is 100 there and 7 here; seed is 17 there and 18 here") as error:
-        check_run_dir(tmp_path / "run", other)
-    assert "\n" not in str(error.value)
-
-
-def test_run_dir_may_be_resumed_with_other_patience(tmp_path: Path) -> None:
-    config = Config()
-    saved(tmp_path / "run", config)
-    patient = config.model_copy(update={"loop": config.loop.model_copy(update={"stage_timeout_s": 9999}), "run_dir": "elsewhere"})
-    assert check_run_dir(tmp_path / "run", patient) is True
-
-
-def test_run_dir_that_is_no_run(tmp_path: Path) -> None:
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "chapter1.tex").write_text("...")
-    with pytest.raises(InputError, match="not empty and not a run"):
-        check_run_dir(tmp_path / "thesis", Config())
-    with pytest.raises(InputError, match="not a directory"):
-        check_run_dir(tmp_path / "thesis" / "chapter1.tex", Config())
-    (tmp_path / "thesis" / CONFIG_FILE).write_text("{: torn")
-    with pytest.raises(InputError, match="cannot be read"):
-        check_run_dir(tmp_path / "thesis", Config())

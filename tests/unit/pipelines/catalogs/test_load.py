@@ -1,11 +1,11 @@
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
-from actors.core.types import Catalog, Corpus, InputError, Query, Split, Tool
+from actors.core.types import Catalog, Corpus, InputError, Query, Tool
 from configs.schema import CatalogConfig
 from pipelines import catalogs
 from pipelines.catalogs import aws, vague
@@ -86,12 +86,30 @@ def test_beir_folders_load_by_their_path(tmp_path: Path) -> None:
 
 
 def test_a_run_needs_labelled_queries_in_every_split() -> None:
-    queries = [Query(split, "x", "standard", split, {"t": 1}) for split in get_args(Split)]
+    queries = [Query(split, "x", "standard", split, {"t": 1}) for split in catalogs.NEEDED_SPLITS]
     catalogs.check_trainable(Corpus(Catalog((tool("t"),)), tuple(queries)), CatalogConfig(source="beir:mine"))
-    for missing in get_args(Split):
+    for missing in catalogs.NEEDED_SPLITS:
         left = [q for q in queries if q.split != missing] + [Query("s", "x", "symptom", missing, {"t": 1}, "symptom")]
         with pytest.raises(InputError, match=rf"beir:mine: the {missing} split is empty.*qrels/{missing}\.tsv"):
             catalogs.check_trainable(Corpus(Catalog((tool("t"),)), tuple(left)), CatalogConfig(source="beir:mine"))
+
+
+def test_needs_are_set_aside_for_the_stream_by_hash_and_by_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    tools = (replace(tool("old"), namespace="s3"), replace(tool("new"), namespace="glue"))
+    queries = [
+        Query(f"{tier} {n} {split}", "x", "vague", split, {gold: 1}, tier, need=f"{n} {split}")
+        for n, gold in [(n, "new" if n % 10 == 0 else "old") for n in range(200)]
+        for tier in ("V1", "V2")
+        for split in catalogs.NEEDED_SPLITS
+    ]
+    monkeypatch.setattr(catalogs.beir, "load", lambda folder: Corpus(Catalog(tools), tuple(queries)))
+    aside = catalogs.load(CatalogConfig(source="beir:x", stream_share=0.25, stream_services=["glue"]), 17).select("stream")
+    assert {q.query_id.split()[2] for q in aside} == {"train"}
+    needs = {q.need for q in aside}
+    assert len(aside) == 2 * len(needs)
+    assert {n for n in range(0, 200, 10)} <= {int(need.split()[0]) for need in needs}
+    assert 25 <= len(needs) - 20 <= 65
+    assert not catalogs.load(CatalogConfig(source="beir:x"), 17).select("stream")
 
 
 def corpus_of_many() -> Corpus:
