@@ -18,6 +18,7 @@ from rich.console import Console
 
 from configs.load import load
 from configs.schema import Config
+from pipelines import operate
 from pipelines.command_line import library_logs, run_app
 from pipelines.run_dirs import check_run_dir
 
@@ -72,6 +73,19 @@ def report(context: typer.Context) -> None:
     from pipelines import report as command
 
     raise typer.Exit(command.main(context.args))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def simulate(context: typer.Context) -> None:
+    """Replay queries as a query log, to try the continual mode (see: cohyde simulate --help)."""
+    from pipelines import simulate as command
+
+    raise typer.Exit(command.main(context.args))
+
+
+app.command()(operate.status)
+app.add_typer(operate.releases_app, name="releases")
+app.add_typer(operate.log_app, name="log")
 
 
 def _console() -> Console:

@@ -17,6 +17,7 @@ from actors.releases import Releases
 from configs.schema import Config
 from pipelines import cotrain, job
 from pipelines.arm_run import STOP_TIMEOUT_S, ArmRun
+from pipelines.forgetting import requests
 from pipelines.gatekeeper import Gatekeeper
 from pipelines.intake import DeadLetters, Intake
 from pipelines.job import Job
@@ -62,7 +63,8 @@ def _intake(shared: Job, arm: ArmRun, source: Source) -> Intake:
 
     known = shared.corpus.catalog.by_id
     dead = DeadLetters(Path(shared.run_dir) / DEAD_LETTERS)
-    return Intake(source, arm.store, limits(shared.config), known.__contains__, redact, dead, told)
+    root = shared.root(COHYDE)
+    return Intake(source, arm.store, limits(shared.config), known.__contains__, redact, dead, told, lambda: requests(root))
 
 
 def _gatekeeper(shared: Job, arm: ArmRun, judge: Any, intake: Intake) -> Gatekeeper:

@@ -82,15 +82,18 @@ class Intake:
         redact: Callable[[str], str],
         dead_letters: DeadLetters,
         told: Callable[[dict[str, Any]], None] = lambda status: None,
+        to_forget: Callable[[], dict[str, float]] = dict,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``tool_ids`` tells whether the catalog has a tool; ``told`` gets the status now and then.
+        """``tool_ids`` tells whether the catalog has a tool; ``told`` gets the status now and then;
+        ``to_forget`` gives the tenants to forget, each with the time up to which.
 
         Goes on from the store's newest commit.
         """
         self._source, self._store, self._limits, self._clock = source, store, limits, clock
         self._knows, self._redact, self._dead, self._told = tool_ids, redact, dead_letters, told
         self._told_at = 0.0
+        self._to_forget, self._forgotten = to_forget, dict[str, float]()
         self._joiner, self._replay = Joiner(limits.join), Replay(limits.replay)
         newest = store.latest(KIND)
         position: Position = {}
@@ -98,7 +101,7 @@ class Intake:
             state = json.loads((store.fetch(KIND, newest) / STATE_FILE).read_text(encoding="utf-8"))
             self._joiner = Joiner.restore(limits.join, state["joiner"])
             self._replay = Replay.restore(limits.replay, state["replay"])
-            position = state["position"]
+            position, self._forgotten = state["position"], state["forgotten"]
         self._next = 0 if newest is None else newest + 1
         source.seek(position)
 
@@ -136,9 +139,12 @@ class Intake:
             time.sleep(min(timeout_s, LOST_WAIT_S))
             return 0
         now = self._clock()
+        self._forget()
         for record in records:
             try:
-                self._learn(self._joiner.take(self._usable(parse(record.data)), now))
+                event = parse(record.data)
+                if event.time > self._forgotten.get(event.tenant, 0.0):
+                    self._learn(self._joiner.take(self._usable(event), now))
             except EventError as error:
                 self._dead.add(record.place, str(error), now)
         closed, letters = self._joiner.close(now)
@@ -195,9 +201,16 @@ class Intake:
         for interaction in interactions:
             self._replay.add(interaction)
 
+    def _forget(self) -> None:
+        for tenant, until in self._to_forget().items():
+            if self._forgotten.get(tenant, 0.0) < until:
+                self._forgotten[tenant] = until
+                self._joiner.forget(tenant)
+                self._replay.forget(tenant)
+
     def _commit(self, index: int, examples: Sequence[Example]) -> None:
         position = self._source.position()
-        state = {"position": position, "joiner": self._joiner.state(), "replay": self._replay.state()}
+        state = {"position": position, "joiner": self._joiner.state(), "replay": self._replay.state(), "forgotten": self._forgotten}
 
         def write(directory: Path) -> None:
             (directory / STATE_FILE).write_text(json.dumps(state), encoding="utf-8")

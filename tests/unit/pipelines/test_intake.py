@@ -273,3 +273,24 @@ def test_a_source_of_units_that_waits_can_be_ended(tmp_path: Path) -> None:
     units.stop()
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(units.take(0))
+
+
+def test_a_tenant_is_forgotten_wherever_it_stands_also_after_a_restart(tmp_path: Path) -> None:
+    for number in range(12):
+        write(tmp_path / "log", search(number), outcome(number))
+    first = intake(tmp_path)
+    first.pump(0.0)
+    held = first.status()["examples_waiting"] + first.status()["held_out"]
+    wanted = {"t1": NOW + 100}
+    reader = intake(tmp_path)
+    reader._to_forget = lambda: wanted
+    reader.pump(0.0)
+    assert reader.status()["examples_waiting"] + reader.status()["held_out"] == held - held // 3
+    reader.unit(0, 1)
+    again = intake(tmp_path)
+    again._to_forget = lambda: wanted
+    write(tmp_path / "log", search(30, tenant="t1", time=NOW + 90), search(31, tenant="t1", time=NOW + 200))
+    again.pump(0.0)
+    texts = json.dumps(again._joiner.state()) + json.dumps(again._replay.state())
+    assert "need 30" not in texts
+    assert "need 31" in texts

@@ -107,7 +107,7 @@ def test_needs_are_set_aside_for_the_stream_by_hash_and_by_service(monkeypatch: 
     assert {q.query_id.split()[2] for q in aside} == {"train"}
     needs = {q.need for q in aside}
     assert len(aside) == 2 * len(needs)
-    assert {n for n in range(0, 200, 10)} <= {int(need.split()[0]) for need in needs}
+    assert set(range(0, 200, 10)) <= {int(need.split()[0]) for need in needs}
     assert 25 <= len(needs) - 20 <= 65
     assert not catalogs.load(CatalogConfig(source="beir:x"), 17).select("stream")
 
