@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from actors.core.fusion import Vectors
 from actors.core.snapshots import SnapshotStore
 from actors.core.types import BASE_VERSION, Completion, Query, Score
 from actors.interfaces import Progress
@@ -66,6 +67,9 @@ class ScorerModel(Protocol):
 
     def figures(self, queries: Sequence[Query], rewrites: Sequence[Sequence[str]] | None, weight: float) -> list[float]:
         """nDCG@5 of each query as it would be served."""
+
+    def vectors(self, texts: Sequence[str]) -> Vectors:
+        """Query vectors."""
 
 
 Build = Callable[[Path, Path, Progress], dict[str, Any]]
@@ -190,6 +194,10 @@ class ScorerHost(Host):
     ) -> list[float]:
         """nDCG@5 of each query as retriever ``version`` would serve it."""
         return self._ensure(version).figures(queries, rewrites, weight)
+
+    def vectors(self, version: int, texts: Sequence[str]) -> Vectors:
+        """Query vectors by retriever ``version``, [n, d]."""
+        return self._ensure(version).vectors(texts)
 
     def _ensure(self, version: int) -> ScorerModel:
         if self._model is None:

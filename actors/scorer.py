@@ -115,6 +115,10 @@ class Scorer:
         rankings = self.retriever.rank([q.text for q in queries], texts, mode, weight, DEV_K)
         return [ndcg([tool_id for tool_id, _ in found], query.gold, DEV_K) for query, found in zip(queries, rankings, strict=True)]
 
+    def vectors(self, texts: Sequence[str]) -> Vectors:
+        """Query vectors, [n, d]."""
+        return self.retriever.vectors(texts)
+
     def _judge(self, vectors: Vectors, queries: Sequence[Query], k: int) -> Iterator[tuple[list[str], float]]:
         """First ``k`` tools (equivalents left out) and margin (best gold minus best wrong cosine) of each row."""
         for part, cosines in self._products(vectors):

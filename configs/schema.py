@@ -162,6 +162,8 @@ class StreamConfig(Section):
     """New examples that a unit needs when patience ends or drift hurries it."""
     patience_s: Positive = 3_600
     """After this long a unit is cut of fewer new examples than it has room for."""
+    drift_p_value: Share = 0.01
+    """A unit is cut at once where a test for drift falls below this; 0 never hurries."""
 
     @model_validator(mode="after")
     def _shares_fit(self) -> StreamConfig:

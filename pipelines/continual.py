@@ -7,16 +7,19 @@ the job between two commits, and the same command goes on from the newest.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from actors import remote
+from actors.core.types import BASE_VERSION
 from actors.releases import Releases
 from configs.schema import Config
 from pipelines import cotrain, job
 from pipelines.arm_run import STOP_TIMEOUT_S, ArmRun
+from pipelines.drift_watch import DriftWatch
 from pipelines.forgetting import requests
 from pipelines.gatekeeper import Gatekeeper
 from pipelines.intake import DeadLetters, Intake
@@ -46,7 +49,8 @@ async def _train(shared: Job, console: Console, source: Source) -> None:
         judge = remote.make_scorer(shared.config, shared.shared_corpus, arm.store_root, shared.precision, shared.monitor)
         intake = _intake(shared, arm, source)
         stages.gatekeeper = _gatekeeper(shared, arm, judge, intake)
-        units = StreamUnits(intake, [q.query_id for q in shared.looped], shared.config, stages.admit)
+        labelled = [q.query_id for q in shared.looped]
+        units = StreamUnits(intake, labelled, shared.config, stages.admit, _drift_watch(shared, judge))
         console.print(f"reading the query log: {shared.config.stream.source} {shared.config.stream.address}", highlight=False)
         try:
             await stages.gatekeeper.judge(0)
@@ -74,3 +78,11 @@ def _gatekeeper(shared: Job, arm: ArmRun, judge: Any, intake: Intake) -> Gatekee
         return await remote.ask(reference, shared.config.loop.stage_timeout_s, whom)
 
     return Gatekeeper(shared.config, shared.corpus, releases, arm.rewriter, judge, ask, lambda: intake.held_out)
+
+
+def _drift_watch(shared: Job, judge: Any) -> DriftWatch:
+    def embed(texts: Sequence[str]) -> Any:
+        asked = judge.vectors.remote(BASE_VERSION, list(texts))
+        return remote.ask_now(asked, shared.config.loop.stage_timeout_s, "the gate's scorer, which embeds what users asked")
+
+    return DriftWatch(embed, shared.config.stream.drift_p_value, lambda figures: shared.log({"event": "drift", **figures}))

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from actors.core.drift import Drift
 from actors.core.events import Event, EventError, LabelEvent, OutcomeEvent, SearchEvent, parse
 from actors.core.joining import Interaction, Joiner, JoinLimits
 from actors.core.replay import Example, Replay, ReplayLimits, example_from
@@ -95,6 +96,8 @@ class Intake:
         self._told_at = 0.0
         self._to_forget, self._forgotten = to_forget, dict[str, float]()
         self._joiner, self._replay = Joiner(limits.join), Replay(limits.replay)
+        # Not kept over a restart: it fills again with what comes.
+        self._drift = Drift()
         newest = store.latest(KIND)
         position: Position = {}
         if newest is not None:
@@ -106,22 +109,29 @@ class Intake:
         source.seek(position)
 
     def unit(
-        self, index: int, seed: int, may_stop: Callable[[], bool] = lambda: False, hurry: Callable[[], bool] = lambda: False
+        self,
+        index: int,
+        seed: int,
+        may_stop: Callable[[], bool] = lambda: False,
+        hurry: Callable[[Drift], bool] = lambda drift: False,
     ) -> list[Example] | None:
         """The examples of unit ``index``, cut now (blocking until there are enough) or read back; None once ``may_stop`` says so.
 
-        ``hurry`` asks for a unit as soon as ``least`` new examples are there. Raises ``ValueError`` for a unit after the next.
+        ``hurry`` sees the drift since the last unit and may ask for one as soon as ``least`` new examples are there. Raises
+        ``ValueError`` for a unit after the next.
         """
         if index < self._next:
             return self.read(index)
         if index > self._next:
             raise ValueError(f"unit {index} was asked for before unit {self._next}")
         started = self._clock()
-        while not self._ready(started, hurry()):
+        hurried = False
+        while not self._ready(started, hurried := hurried or hurry(self._drift)):
             if may_stop():
                 return None
             self.pump(POLL_TIMEOUT_S)
         examples = self._replay.cut(self._limits.examples, seed)
+        self._drift.settle()
         self._commit(index, examples)
         return examples
 
@@ -200,6 +210,7 @@ class Intake:
     def _learn(self, interactions: Sequence[Interaction]) -> None:
         for interaction in interactions:
             self._replay.add(interaction)
+            self._drift.note(interaction)
 
     def _forget(self) -> None:
         for tenant, until in self._to_forget().items():

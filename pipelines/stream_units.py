@@ -10,6 +10,7 @@ import random
 import threading
 from collections.abc import Callable, Sequence
 
+from actors.core.drift import Drift
 from actors.core.joining import JoinLimits
 from actors.core.replay import Example, ReplayLimits
 from actors.core.types import Unit
@@ -54,7 +55,12 @@ class StreamUnits:
     """A ``UnitSource`` over an intake."""
 
     def __init__(
-        self, intake: Intake, labelled: Sequence[str], config: Config, admit: Admit, hurry: Callable[[], bool] = lambda: False
+        self,
+        intake: Intake,
+        labelled: Sequence[str],
+        config: Config,
+        admit: Admit,
+        hurry: Callable[[Drift], bool] = lambda drift: False,
     ) -> None:
         """``labelled``: ids of the labelled queries that may be mixed in; ``hurry`` as for ``Intake.unit``."""
         self.count: int | None = config.loop.units

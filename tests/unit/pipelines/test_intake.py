@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from actors.core import snapshots
+from actors.core.drift import Drift
 from actors.core.joining import JoinLimits
 from actors.core.replay import ReplayLimits, is_held_out
 from actors.core.snapshots import SnapshotStore
@@ -204,7 +205,7 @@ def test_a_small_unit_is_cut_when_patience_ends_or_drift_hurries(tmp_path: Path)
     consumer = intake(tmp_path)
     asked = []
 
-    def hurry() -> bool:
+    def hurry(drift: Drift) -> bool:
         asked.append(1)
         return len(asked) > 2
 
