@@ -13,10 +13,10 @@ ARGS ?=
 RUN := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint bench serve clean
+.PHONY: help install demo test lint bench bench-async serve clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  Variables: EXTRA=cpu|gpu|none  TORCH_INDEX=<url>  PYTHON=python3.12  ARGS=\"...\"  TESTS=tests/unit"
 
 # The version is asked for in words that every Python understands; the rest of the install needs 3.11.
@@ -37,6 +37,9 @@ lint: install ## Check style, formatting and types
 
 bench: install ## Measure the parts; the last line is one JSON object
 	@$(RUN) -m pipelines.bench $(ARGS)
+
+bench-async: install ## Measure what overlapping the stages gains; the last line is one JSON object
+	@$(RUN) -m pipelines.bench_async $(ARGS)
 
 serve: ## Serve the newest release (not built yet)
 	@echo "serve: serving is not built yet" >&2; exit 2

@@ -15,9 +15,11 @@ from typing import Any
 
 import psutil
 import ray
+from ray.util.metrics import Counter, Gauge
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from actors.core.metrics import Sample, samples_of
 from actors.interfaces import Progress as ProgressCall
 
 REPORT_EVERY_S = 0.5
@@ -36,6 +38,7 @@ class Monitor:
         self._file = Path(metrics_file)
         self._stages: dict[str, dict[str, float]] = {}
         self._moves = 0
+        self._metrics: dict[str, Gauge | Counter] = {}
 
     def progress(self, stage: str, done: int, total: int) -> None:
         """Note that ``stage`` did ``done`` of ``total``; a smaller ``done`` than before is a new start."""
@@ -54,6 +57,22 @@ class Monitor:
             if stream.tell() and not _ends_with_newline(self._file):
                 stream.write(b"\n")
             stream.write(line.encode() + b"\n")
+        for sample in samples_of(record):
+            self._export(sample)
+
+    def _export(self, sample: Sample) -> None:
+        """Hand a value to Ray, whose nodes answer Prometheus."""
+        labels = dict(sample.labels)
+        if sample.name not in self._metrics:
+            made = Counter if sample.counts else Gauge
+            self._metrics[sample.name] = made(sample.name, tag_keys=tuple(labels))
+        metric = self._metrics[sample.name]
+        if isinstance(metric, Counter):
+            # A counter of Ray refuses 0.
+            if sample.value > 0:
+                metric.inc(sample.value, labels)
+        else:
+            metric.set(sample.value, labels)
 
     def snapshot(self) -> dict[str, Any]:
         """``{"moves": int, "stages": {stage: {"done", "total", "begun", "started", "updated"}}}``.

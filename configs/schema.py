@@ -185,7 +185,7 @@ class LoopConfig(Section):
     start_from: str | None = None
     """``RUN_DIR[@version]`` whose release is version 0, on this run's catalog, in place of a warm start."""
     mode: Literal["rounds", "continual"] = "rounds"
-    """``rounds``: a unit holds every training query and both lags are 0; ``continual``: small units, lags."""
+    """``rounds``: a unit holds every training query and both lags are 0; ``continual``: small units, lags where stages shall overlap."""
     units: Positive | None = 3
     """Units to run (rounds in rounds mode); null (continual only) is until the job is ended."""
     queries_per_unit: Positive | None = None
@@ -218,8 +218,8 @@ class LoopConfig(Section):
             raise ValueError(
                 "loop.mode=rounds needs loop.max_rewriter_lag=0 and loop.max_retriever_lag=0; set loop.mode=continual for lags"
             )
-        if self.mode == "continual" and (self.queries_per_unit is None or self.max_rewriter_lag < 1):
-            raise ValueError("loop.mode=continual needs loop.queries_per_unit and loop.max_rewriter_lag >= 1")
+        if self.mode == "continual" and self.queries_per_unit is None:
+            raise ValueError("loop.mode=continual needs loop.queries_per_unit: its units are cut from a log that has no end")
         return self
 
 

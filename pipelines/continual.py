@@ -54,7 +54,7 @@ async def _train(shared: Job, console: Console, source: Source) -> None:
         console.print(f"reading the query log: {shared.config.stream.source} {shared.config.stream.address}", highlight=False)
         try:
             await stages.gatekeeper.judge(0)
-            await cotrain.run(stages, units, shared.config.loop, shared.log, COHYDE)
+            await cotrain.run(stages, units, shared.config.loop, shared.log, COHYDE, gate=True)
             await asyncio.gather(*(learner.stop(STOP_TIMEOUT_S) for learner in arm.learners))
         finally:
             units.stop()

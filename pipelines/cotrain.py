@@ -16,7 +16,7 @@ lags 0 and one unit that holds every query; ``continual`` is this loop with smal
     ``max_retriever_lag``, or for the fixed one where the arm trains no encoder; unblocked by ``generate`` and ``train_encoder``.
 ``train_rewriter(u)``
     consumes pairs(u); produces rewriter u + 1; waits for pairs(u); unblocked by ``score``.
-``judge(u)`` (continual mode)
+``judge(u)`` (where there is a gate)
     consumes rewriter u + 1 and retriever u + 1; produces a candidate release and what the gate said of it; waits for both;
     unblocked by ``train_encoder`` and ``train_rewriter``. A gate that is slower than training judges the newest pair and passes
     over those between.
@@ -56,8 +56,12 @@ class StallError(RuntimeError):
     """No stage made progress for ``stall_timeout_s``."""
 
 
-async def run(stages: Stages, units: UnitSource, config: LoopConfig, on_event: OnEvent, arm: Arm = COHYDE) -> None:
+async def run(
+    stages: Stages, units: UnitSource, config: LoopConfig, on_event: OnEvent, arm: Arm = COHYDE, gate: bool = False
+) -> None:
     """Run all units that are not trained yet; return when every learner of the arm published the last version.
+
+    ``gate``: the pair of each version is judged too.
 
     Each "stage" event carries unit, worked_s, waited_s, lag where records are consumed, and what the stage returned.
     Raises what the first failing stage raised; ``WaitTimeout`` for a deadline; ``StallError``; ``AssertionError`` for a broken
@@ -66,7 +70,7 @@ async def run(stages: Stages, units: UnitSource, config: LoopConfig, on_event: O
     rewriter, retriever = await stages.latest()
     if (arm.train_rewriter and rewriter < 0) or (arm.train_encoder and retriever < 0):
         raise ValueError(f"arm {arm.name}: publish version 0 (the warm start) before the loop")
-    loop = _Loop(stages, units, config, on_event, arm, rewriter, retriever)
+    loop = _Loop(stages, units, config, on_event, arm, gate, rewriter, retriever)
     on_event({"event": "started", "arm": arm.name, "rewriter_version": rewriter, "retriever_version": retriever})
     started = time.monotonic()
     await _until_first_failure(loop.loops(), loop.watchdog())
@@ -96,9 +100,17 @@ class _Loop:
     """State of one run: what is published, and which stage works on what since when."""
 
     def __init__(
-        self, stages: Stages, units: UnitSource, config: LoopConfig, on_event: OnEvent, arm: Arm, rewriter: int, retriever: int
+        self,
+        stages: Stages,
+        units: UnitSource,
+        config: LoopConfig,
+        on_event: OnEvent,
+        arm: Arm,
+        gate: bool,
+        rewriter: int,
+        retriever: int,
     ) -> None:
-        self.stages, self.units, self.config, self.on_event, self.arm = stages, units, config, on_event, arm
+        self.stages, self.units, self.config, self.on_event, self.arm, self.gate = stages, units, config, on_event, arm, gate
         self.trained_rewriter, self.trained_retriever = rewriter, retriever
         first = min(v for v, on in ((rewriter, arm.train_rewriter), (retriever, arm.train_encoder)) if on)
         self.first_generated = first
@@ -120,7 +132,7 @@ class _Loop:
             loops |= {"generate": self.generate(), "score": self.score(), "train_rewriter": self.train_rewriter()}
         if self.arm.train_encoder:
             loops["train_encoder"] = self.train_encoder()
-        if self.config.mode == "continual" and self.arm == COHYDE:
+        if self.gate:
             loops["judge"] = self.judge()
         return loops
 

@@ -19,9 +19,11 @@ ROUNDS = LoopConfig(units=3)
 CONTINUAL = LoopConfig(mode="continual", units=3, queries_per_unit=4, max_rewriter_lag=1)
 
 
-def run(stages: FakeStages, loop: LoopConfig = ROUNDS, arm: Arm = COHYDE, seed: int = 3) -> list[dict[str, Any]]:
+def run(
+    stages: FakeStages, loop: LoopConfig = ROUNDS, arm: Arm = COHYDE, seed: int = 3, gate: bool = False
+) -> list[dict[str, Any]]:
     events: list[dict[str, Any]] = []
-    asyncio.run(cotrain.run(stages, Planned(loop, seed, IDS), loop, events.append, arm))
+    asyncio.run(cotrain.run(stages, Planned(loop, seed, IDS), loop, events.append, arm, gate))
     return events
 
 
@@ -219,16 +221,16 @@ def test_silent_users_are_waited_for_and_units_are_cut_no_earlier_than_they_may_
 
 def test_a_slow_gate_judges_the_newest_pair_and_the_last_one() -> None:
     stages = FakeStages(seconds={"judge": 0.03, "generate": 0.01, "train_encoder": 0.01, "train_rewriter": 0.01})
-    events = run(stages, CONTINUAL.model_copy(update={"units": 9}))
+    events = run(stages, CONTINUAL.model_copy(update={"units": 9}), gate=True)
     judged = sorted(stages.disk.judged)
     assert judged[-1] == 9 and 1 < len(judged) < 9
     assert {event["unit"] for event in events if event.get("stage") == "judge"} == {version - 1 for version in judged}
     quick = FakeStages()
-    run(quick, CONTINUAL)
+    run(quick, CONTINUAL, gate=True)
     assert max(quick.disk.judged) == 3
 
 
-def test_rounds_have_no_gate() -> None:
+def test_without_a_gate_nothing_is_judged() -> None:
     stages = FakeStages()
     run(stages)
     assert stages.disk.judged == {}

@@ -1,0 +1,72 @@
+"""Prequential figures: nobody is judged by what it has learned from, and each alternative learns what it should."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from actors.core.types import Catalog, Corpus, Query, Tool
+from pipelines.prequential import MovedTools, Static, Step, compare, read_steps, replay, verdicts
+
+TOOLS = [f"t{i}" for i in range(8)]
+TABLE = np.eye(8, dtype=np.float32)
+QUERIES = {f"q{i}": Query(f"q{i}", f"text {i}", "vague", "stream", {f"t{(i + 1) % 8}": 1}, "V1") for i in range(8)}
+VECTORS = {f"text {i}": TABLE[i] for i in range(8)}
+CORPUS = Corpus(Catalog(tuple(Tool(t, t, t, "") for t in TOOLS)), tuple(QUERIES.values()))
+
+
+def step(number: int, figure: float = 1.0) -> Step:
+    """Query i, whose own vector finds tool i, is answered by tool i + 1, and succeeds with it."""
+    i = number % 8
+    return Step(f"r{number}", f"text {i}", {"query_id": f"q{i}", "kind": "vague", "nDCG@5": figure}, {f"t{(i + 1) % 8}": True})
+
+
+def test_a_query_is_judged_before_anybody_learns_from_it() -> None:
+    once = replay([step(i) for i in range(8)], QUERIES, VECTORS, TOOLS, MovedTools(TABLE, 0.9))
+    again = replay([step(i) for i in range(16)], QUERIES, VECTORS, TOOLS, MovedTools(TABLE, 0.9))
+    static = replay([step(i) for i in range(16)], QUERIES, VECTORS, TOOLS, Static(TABLE))
+    assert once == again[:8]
+    assert np.mean(again[8:]) > np.mean(static[8:])
+    assert static[:8] == static[8:]
+
+
+def test_the_alternatives_learn_a_rule_from_the_stream() -> None:
+    figures = compare([step(i) for i in range(400)], CORPUS, VECTORS, TOOLS, TABLE, seed=1)
+    assert {name: len(values) for name, values in figures.items()} == dict.fromkeys(
+        ("served", "static", "head", "moved tools"), 400
+    )
+    last = {name: np.mean(values[-100:]) for name, values in figures.items()}
+    assert last["head"] > last["static"] + 0.2
+    assert last["moved tools"] > last["static"] + 0.2
+
+
+def test_verdicts_are_about_the_end_of_the_stream() -> None:
+    figures = {"served": [0.0] * 60 + [1.0] * 30, "static": [0.5] * 90}
+    rows = verdicts(figures, ["vague"] * 90)
+    assert [(r["slice"], r["n"], r["difference"]) for r in rows] == [("all", 30, 0.5), ("vague", 30, 0.5)]
+    assert rows[0]["p_value"] < 0.01
+
+
+def test_steps_are_read_off_log_and_record(tmp_path: Path) -> None:
+    shown = [{"tool_id": "t1", "rank": 1, "score": 0.5, "propensity": 1.0}]
+    search = {"version": 1, "type": "search", "tenant": "a", "release": "1", "train_on": True, "tools": shown}
+    outcome = {"version": 1, "type": "outcome", "tenant": "a", "time": 9.0, "request_id": "r1"}
+    lines = [
+        json.dumps(search | {"time": 5.0, "request_id": "r2", "query": "second"}),
+        json.dumps(search | {"time": 3.0, "request_id": "r1", "query": "first"}),
+        json.dumps(outcome | {"tool_id": "t1", "result": "failed"}),
+        json.dumps(outcome | {"tool_id": "t2", "result": "succeeded"}),
+        "torn",
+    ]
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "a.jsonl").write_text("\n".join(lines))
+    record = {"request_id": "r2", "query_id": "q", "nDCG@5": 0.5}
+    (tmp_path / "record.jsonl").write_text(json.dumps(record) + "\n")
+    steps = read_steps(tmp_path / "log", tmp_path / "record.jsonl")
+    assert [s.query for s in steps] == ["first", "second"]
+    assert steps[0].record is None
+    assert steps[0].outcomes == {"t1": False, "t2": True}
+    assert steps[1].record == pytest.approx(record)
