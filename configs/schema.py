@@ -185,7 +185,7 @@ class LoopConfig(Section):
     start_from: str | None = None
     """``RUN_DIR[@version]`` whose release is version 0, on this run's catalog, in place of a warm start."""
     mode: Literal["rounds", "continual"] = "rounds"
-    """``rounds``: a unit holds every training query and both lags are 0; ``continual``: small units, lags where stages shall overlap."""
+    """``rounds``: a unit holds every training query and both lags are 0; ``continual``: small units, and lags."""
     units: Positive | None = 3
     """Units to run (rounds in rounds mode); null (continual only) is until the job is ended."""
     queries_per_unit: Positive | None = None
