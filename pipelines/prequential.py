@@ -7,28 +7,44 @@ waits for the join window: the comparison leans to their side.
 
 Invariants: no figure of a query is made by anything that learned from its outcome; whatever the cheating client writes, all of them
 read; only queries that served releases answered are counted.
+
+    python -m pipelines.prequential RUN_DIR
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
 from actors.core.events import EventError, OutcomeEvent, SearchEvent, parse
 from actors.core.fusion import Vectors
 from actors.core.ranking import ndcg, paired_test
-from actors.core.types import Corpus, Query
+from actors.core.types import Corpus, InputError, Query
+from pipelines import catalogs, report
+from pipelines.arms import write_json
+from pipelines.command_line import run_app
+from pipelines.evaluate import load_retriever
+from pipelines.run_dirs import open_release
+from pipelines.simulate import RECORD
 
 K = 5
 HEAD_RATES, HEAD_BATCH, HEAD_STEPS, HEAD_SCALE = (0.01, 0.03, 0.1, 0.3), 32, 4, 20.0
 """The linear head: learning rates tried, outcomes a step, steps after each full batch (on replayed outcomes), InfoNCE's scale."""
 TOOL_RATES = (0.03, 0.1, 0.3)
 """How far an outcome moves a tool's vector towards, or a failure away from, the query's; all are tried."""
+WINDOW, POINTS = 200, 150
+"""Queries in the mean of a curve's point, and points of a curve, at most."""
+RESULT = "prequential.json"
 LAST = 1 / 3
 """Part of the stream, at its end, that the verdict is about."""
 
@@ -193,3 +209,73 @@ def verdicts(figures: dict[str, list[float]], kinds: Sequence[str]) -> list[dict
             means = {"served": float(np.mean(ours)), "rival": float(np.mean(theirs))}
             rows.append({"slice": kind, "against": rival, "n": len(places), **means, "difference": difference, "p_value": p_value})
     return rows
+
+
+def curves(figures: dict[str, list[float]], kinds: Sequence[str]) -> dict[str, dict[str, list[tuple[int, float]]]]:
+    """Slice -> arm -> (queries so far, mean of the last ``WINDOW`` figures of the slice)."""
+    found: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for kind in ("all", "standard", "vague"):
+        places = [i for i in range(len(kinds)) if kind in ("all", kinds[i])]
+        width = min(WINDOW, len(places))
+        if width == 0:
+            continue
+        found[kind] = {}
+        for arm, values in figures.items():
+            sums = np.concatenate([[0.0], np.cumsum([values[i] for i in places])])
+            means = (sums[width:] - sums[:-width]) / width
+            steps = range(0, len(means), max(1, len(means) // POINTS))
+            found[kind][arm] = [(places[i + width - 1] + 1, float(means[i])) for i in steps]
+    return found
+
+
+def measure(run_dir: Path) -> dict[str, Any]:
+    """Everything the report shows of a stream. Raises InputError for a run without a simulated log."""
+    release = open_release(f"{run_dir}@0", "RUN_DIR")
+    record = run_dir / RECORD
+    if not record.is_file():
+        raise InputError(f"RUN_DIR={run_dir}: no {RECORD}; the prequential comparison is for a simulated log (cohyde simulate)")
+    config = release.config
+    corpus = catalogs.load(config.catalog, config.seed)
+    steps = read_steps(Path(config.stream.address), record)
+    seen = [step.record for step in steps if step.record is not None]
+    retriever = load_retriever(release, corpus.catalog, None, lambda what: lambda done, total: None)
+    texts = list(dict.fromkeys(step.query for step in steps))
+    vectors = dict(zip(texts, retriever.vectors(texts), strict=True))
+    figures = compare(steps, corpus, vectors, retriever.dense.tool_ids, retriever.dense.vectors, config.seed)
+    kinds = [str(r["kind"]) for r in seen]
+    changes = [(i + 1, str(r["release"])) for i, r in enumerate(seen) if i == 0 or seen[i - 1]["release"] != r["release"]]
+    return {
+        "queries": len(seen),
+        "window": WINDOW,
+        "curves": curves(figures, kinds),
+        "verdicts": verdicts(figures, kinds),
+        "releases": changes,
+    }
+
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command()
+def command(run_dir: Annotated[Path, typer.Argument(help="The run directory of a continual run on a simulated log.")]) -> None:
+    """Hold what was served over a simulated log against three alternatives; writes prequential.json and the report."""
+    found = measure(run_dir)
+    write_json(run_dir / RESULT, found)
+    shown = Table(box=box.SIMPLE_HEAD, title=f"last third of {found['queries']} queries, nDCG@5 (%)")
+    for name in ("slice", "against", "n", "served", "rival", "difference", "p"):
+        shown.add_column(name, justify="left" if name in ("slice", "against") else "right")
+    for row in found["verdicts"]:
+        values = [f"{100 * row[name]:.1f}" for name in ("served", "rival", "difference")]
+        shown.add_row(row["slice"], row["against"], str(row["n"]), *values, f"{row['p_value']:.3f}")
+    console = Console()
+    console.print(shown)
+    console.print(f"Report: {report.write(run_dir)}", highlight=False, soft_wrap=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    return run_app(app, "pipelines.prequential", arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -38,7 +38,13 @@ class Run:
     events: list[dict[str, Any]] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     samples: list[dict[str, Any]] = field(default_factory=list)
+    stream: dict[str, Any] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
+
+    @property
+    def continual(self) -> bool:
+        """Whether the run learns from a query log, and so has no comparison at its end."""
+        return (self.config.get("loop") or {}).get("mode") == "continual"
 
 
 def read(run_dir: Path) -> Run:
@@ -52,6 +58,10 @@ def read(run_dir: Path) -> Run:
     else:
         run.missing.append("config.yaml (the settings)")
     run.events = _events(run_dir / "metrics.jsonl", run.missing)
+    if run.continual:
+        stream = run_dir / "prequential.json"
+        run.stream = json.loads(stream.read_text()) if stream.is_file() else {}
+        return run
     run.rows = _records(run_dir / "results.json", "the comparison on test queries, written when the last round ends", run.missing)
     run.samples = _records(run_dir / "samples.json", "sample queries", run.missing)
     return run
@@ -79,6 +89,7 @@ def render(run: Run) -> str:
     stages = figures.stages(run.events)
     return environment.get_template("report_template.html").render(
         run=run,
+        continual=run.continual,
         facts=_facts(run, stages),
         verdicts=_verdicts(run.rows),
         grids=[_grid_view(grid) for grid in grids(run.rows)],
@@ -89,6 +100,9 @@ def render(run: Run) -> str:
         times=figures.time_figures(run.events, stages),
         memory=figures.memory_figures(run.events),
         stage_table=_stage_table(stages),
+        stream=figures.stream_figures(run.stream),
+        stream_rows=_stream_rows(run.stream),
+        gate=_gate_lines(stages),
         samples=[_sample(sample) for sample in run.samples],
         written=time.strftime("%Y-%m-%d %H:%M"),
     )
@@ -130,7 +144,7 @@ def _facts(run: Run, stages: figures.StageRuns) -> list[tuple[str, str]]:
         facts.append(("Catalog", f"{config['catalog']['source']}, services: {_listed(config['catalog']['services'])}"))
         facts.append(("Encoder", config["encoder"]["model"]))
         facts.append(("Rewriter", config["rewriter"]["model"]))
-        facts.append(("Loop", f"{done} of {loop['units']} {rounds}"))
+        facts.append(("Loop", f"{done} of {loop['units']} {rounds}" if loop["units"] else f"{done} {rounds}"))
     counts = {r["slice"]: r["n"] for r in run.rows if r["tools"] == "all" and r["slice"] != "vague"}
     if counts:
         facts.append(("Test queries", ", ".join(f"{name} {count}" for name, count in counts.items())))
@@ -168,6 +182,27 @@ def _verdicts(rows: Sequence[Row]) -> list[dict[str, str]]:
                 }
             )
     return said
+
+
+def _stream_rows(stream: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The end of the stream against each alternative, as text."""
+    shown = []
+    for row in stream.get("verdicts", []):
+        numbers = {name: f"{100 * row[name]:.1f}" for name in ("served", "rival")}
+        difference = f"{100 * row['difference']:+.1f}"
+        shown.append({**numbers, "slice": row["slice"], "against": row["against"], "n": str(row["n"]), "difference": difference})
+        shown[-1] |= {"p": f"{row['p_value']:.3f}", "verdict": verdict(row["difference"], row["p_value"])}
+    return shown
+
+
+def _gate_lines(stages: figures.StageRuns) -> list[dict[str, Any]]:
+    """What the gate decided, newest first."""
+    judged = stages.get((COHYDE, "judge"), {})
+    lines = [
+        {"release": unit + 1, "promoted": bool(event.get("promoted")), "reason": event.get("reason", "")}
+        for unit, event in judged.items()
+    ]
+    return lines[::-1]
 
 
 def _grid_view(grid: Grid) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from pipelines import report_plots as plots
 from pipelines.compare import COHYDE, LABELS, Row
 
-STAGES = ("generate", "train_encoder", "score", "train_rewriter")
+STAGES = ("generate", "train_encoder", "score", "train_rewriter", "judge")
 MODES = ("raw", "rewrite", "fused", "hybrid")
 LONGEST_PAUSE_S = 120.0
 """A longer gap between two events is a run that stood still (stopped, resumed later): it counts as this long."""
@@ -143,6 +143,18 @@ def lag(stages: StageRuns) -> dict[str, Any]:
             figures.append(Figure(title, Markup(plots.lines({stage: points}, {stage: "s1"}, f"lag, {title}", "unit", "versions"))))
     text = f"Highest lag at which a record was consumed: {max(values)} (over {len(values)} stage runs)." if values else ""
     return {"text": text, "figures": figures}
+
+
+def stream_figures(stream: Mapping[str, Any]) -> dict[str, Any]:
+    """Prequential nDCG@5 over the stream by slice, a line for each alternative."""
+    arms = list(next(iter(stream.get("curves", {}).values()), {}))
+    colours = plots.legend(arms)
+    figures = []
+    for name, by_arm in stream.get("curves", {}).items():
+        series = {arm: [(place, 100 * value) for place, value in points] for arm, points in by_arm.items()}
+        title = f"{name} queries, mean of the last {stream['window']}"
+        figures.append(Figure(title, Markup(plots.lines(series, colours, title, "queries so far", "NDCG@5 (%)"))))
+    return {"figures": figures, "keys": [(arm, colours[arm], False) for arm in arms]}
 
 
 def time_figures(events: Sequence[Event], stages: StageRuns) -> list[Figure]:

@@ -203,3 +203,24 @@ def test_small_roles_are_pooled() -> None:
     roles = {f"role {i}": float(i) for i in range(1, 8)}
     drawn = figures.memory_figures([{"time": 0.0, "event": "memory", "gb": 28.0, "by_role": roles}])
     assert [name for name, _, _ in drawn["keys"]] == ["role 7", "role 6", "role 5", "role 4", "role 3", "others"]
+
+
+def test_a_continual_run_shows_the_stream_and_the_gate(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(
+        yaml.safe_dump(Config().model_dump(mode="json") | {"loop": {"mode": "continual", "units": None}})
+    )
+    events = [
+        _stage("judge", 0, promoted=True, reason="against the frozen release: vague +5.0 points"),
+        _stage("judge", 1, promoted=False, reason="standard falls -2.0 points"),
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    verdicts = [{"slice": "vague", "against": "static", "n": 40, "served": 0.3, "rival": 0.2, "difference": 0.1, "p_value": 0.01}]
+    curves = {"vague": {"served": [(200, 0.2), (201, 0.3)], "static": [(200, 0.2), (201, 0.2)]}}
+    stream = {"queries": 201, "window": 200, "curves": curves, "verdicts": verdicts, "releases": []}
+    (tmp_path / "prequential.json").write_text(json.dumps(stream))
+    page = _page(tmp_path)
+    assert "vague queries, mean of the last 200" in page
+    assert "+10.0" in page
+    assert page.index("standard falls") < page.index("against the frozen release")
+    assert "<h2>Comparison</h2>" not in page
+    assert "not complete" not in page
