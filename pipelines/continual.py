@@ -17,7 +17,7 @@ from actors import remote
 from actors.core.types import BASE_VERSION
 from actors.releases import Releases
 from configs.schema import Config
-from pipelines import cotrain, job
+from pipelines import cotrain, job, report
 from pipelines.arm_run import STOP_TIMEOUT_S, ArmRun
 from pipelines.drift_watch import DriftWatch
 from pipelines.forgetting import requests
@@ -38,9 +38,10 @@ def run(config: Config, known: bool, console: Console) -> None:
     # Opened before anything starts: a log that cannot be read ends the job at once.
     source = open_source(config.stream)
     try:
-        job.run(config, known, console, lambda shared, told: _train(shared, told, source))
+        done = job.run(config, known, console, lambda shared, told: _train(shared, told, source))
     finally:
         source.close()
+    console.print(f"Report: {report.write(done.run_dir)}", highlight=False, soft_wrap=True)
 
 
 async def _train(shared: Job, console: Console, source: Source) -> None:

@@ -1,0 +1,123 @@
+"""Co-training on a query log as users run it: the command, real actors and learners, a small world."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.core.replay import is_held_out
+from actors.core.snapshots import SnapshotStore
+from actors.releases import Releases
+from tests.e2e.small_world import THINGS, VERBS, command, make_world, overrides
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+TIMEOUT_S = 420
+NOW = 1_700_000_000.0
+
+
+def settings(world: Path, run_dir: Path, units: int) -> list[str]:
+    return [
+        *overrides(world, run_dir),
+        "loop.mode=continual",
+        f"loop.units={units}",
+        "loop.queries_per_unit=12",
+        "loop.max_rewriter_lag=1",
+        "loop.baselines=[]",
+        f"stream.address={world / 'log'}",
+        "stream.join_window_s=10",
+        "stream.tenant_share=1.0",
+        "stream.patience_s=5",
+        "stream.least_new=4",
+    ]
+
+
+def write_log(world: Path, first: int, last: int, name: str = "users") -> None:
+    """Searches that end in a call, a second apart; then one far later, so that the windows of all others are closed."""
+    (world / "log").mkdir(exist_ok=True)
+    lines = []
+    for number in range(first, last):
+        tool_id = f"{VERBS[number % 5]}-{THINGS[number % 6]}"
+        about = {"version": 1, "tenant": "t", "request_id": f"r{number}", "time": NOW + number}
+        shown = [{"tool_id": tool_id, "rank": 1, "score": 0.5, "propensity": 1.0}]
+        text = f"orders {number} {VERBS[number % 5]} {THINGS[number % 6]}"
+        lines.append({**about, "type": "search", "query": text, "train_on": True, "release": "0", "tools": shown})
+        lines.append({**about, "type": "outcome", "tool_id": tool_id, "result": "succeeded"})
+    with (world / "log" / f"{name}.jsonl").open("a") as file:
+        file.write("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def trained_examples(run_dir: Path) -> Counter[str]:
+    """Example id -> units that it was new in."""
+    store, found = SnapshotStore(str(run_dir / "snapshots")), Counter[str]()
+    for version in store.versions("intake"):
+        records = json.loads((store.fetch("intake", version) / "examples.json").read_text())
+        found.update(record["example_id"] for record in records)
+    return found
+
+
+def stages(run_dir: Path) -> list[dict[str, Any]]:
+    return [e for e in map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines()) if e["event"] == "stage"]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = make_world(tmp_path_factory.mktemp("world"))
+    write_log(root, 0, 60)
+    return root
+
+
+def test_units_of_the_log_are_trained_judged_and_reported(world: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    done = subprocess.run(
+        command(*settings(world, run_dir, 3), "stream.reservoir_share=0"), timeout=TIMEOUT_S, text=True, capture_output=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Report:" in done.stdout
+    trained = stages(run_dir)
+    for stage in ("generate", "train_encoder", "score", "train_rewriter"):
+        assert [e["unit"] for e in trained if e["stage"] == stage] == [0, 1, 2]
+    assert max(e["lag"] for e in trained if "lag" in e) <= 1
+    counts = trained_examples(run_dir)
+    assert len(counts) == 27 and set(counts.values()) == {1}
+    assert not any(is_held_out(text) for text in texts(run_dir))
+    releases = Releases(SnapshotStore(str(run_dir / "snapshots")), str(run_dir / "releases"))
+    assert {entry["number"] for entry in releases.audit()} >= {0, 3}
+    assert releases.served() is not None or all(entry["action"] == "kept" for entry in releases.audit())
+
+
+def texts(run_dir: Path) -> list[str]:
+    store = SnapshotStore(str(run_dir / "snapshots"))
+    return [
+        record["query"]
+        for version in store.versions("intake")
+        for record in json.loads((store.fetch("intake", version) / "examples.json").read_text())
+    ]
+
+
+def test_terminated_while_it_waits_for_users_it_goes_on_where_it_was(world: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    given = command(*settings(world, run_dir, 6), "stream.reservoir_share=0")
+    first = subprocess.Popen(given, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + TIMEOUT_S
+    # The log holds enough for a few units; then the run waits for more.
+    while (
+        time.monotonic() < deadline and first.poll() is None and not (run_dir / "snapshots" / "rewriter" / "3" / "READY").exists()
+    ):
+        time.sleep(0.5)
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(timeout=30) == 143
+    write_log(world, 60, 140, name="later")
+    done = subprocess.run(given, timeout=TIMEOUT_S, text=True, capture_output=True, env={**os.environ})
+    assert done.returncode == 0, done.stdout + done.stderr
+    counts = trained_examples(run_dir)
+    assert set(counts.values()) == {1}
+    assert SnapshotStore(str(run_dir / "snapshots")).latest("rewriter") == 6
