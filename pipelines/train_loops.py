@@ -7,7 +7,8 @@ warm start: the encoder's needs {"version", "seed"}, the rewriter's {"version", 
 Invariants: a version is published (weights, optimizer state and number in one rename, READY last) before it is reported, and the
 feed is asked for the version after the newest published one; so a job is trained into the weights exactly once, whatever dies, and
 the same way whether or not the process was started anew. Train's checkpoints only name the version. Nothing is published of a job
-that raised.
+that raised; where training diverges on a unit of the query log, that unit is refused: the state before it is published again, with
+the reason, and the stream goes on.
 """
 
 from __future__ import annotations
@@ -94,6 +95,7 @@ def fit(
 def encoder_loop(loop_config: dict[str, Any]) -> None:
     """Ray Train's function of the encoder: publishes "encoder" snapshots, which hold weights and moments."""
     from actors.encoder_trainer import EncoderTrainer
+    from actors.training import TrainingDiverged
 
     config, corpus = Config.model_validate(loop_config["config"]), _corpus(loop_config)
     store = SnapshotStore(loop_config["store_root"])
@@ -113,7 +115,13 @@ def encoder_loop(loop_config: dict[str, Any]) -> None:
             log = copies([example_from(record) for record in job["log"]], job["seed"])
             share = 1.0 - config.stream.labelled_share
             rows, shares = warm_start.encoder_unit(corpus, rewrites, job["negatives"], config.encoder, log, share)
-        metrics = trainer.train(rows, shares, steps, job["seed"], progress)
+        try:
+            metrics = trainer.train(rows, shares, steps, job["seed"], progress)
+        except TrainingDiverged as error:
+            if config.loop.mode == "rounds" or done == BASE_VERSION:
+                raise
+            metrics = {"steps": 0, "refused": str(error)}
+            trainer.load(store.fetch("encoder", done))
         trainer.save(directory)
         return metrics
 
@@ -125,6 +133,7 @@ def rewriter_loop(loop_config: dict[str, Any]) -> None:
     from transformers import AutoTokenizer
 
     from actors.rewriter_trainer import RewriterTrainer
+    from actors.training import TrainingDiverged
 
     config, corpus = Config.model_validate(loop_config["config"]), _corpus(loop_config)
     settings, base_dir = config.rewriter, Path(loop_config["base_dir"])
@@ -144,7 +153,13 @@ def rewriter_loop(loop_config: dict[str, Any]) -> None:
             return trainer.sft(base_dir, [(row.prompt, row.target) for row in rows], directory, job["seed"], progress)
         adapter = store.fetch("rewriter", done) if done > 0 else None
         pairs = datasets.read("pairs", job["unit"], job["data_root"]).to_pylist()
-        return trainer.dpo(store.fetch("rewriter", 0), adapter, pairs, directory, job["seed"], progress)
+        given = (store.fetch("rewriter", 0), adapter)
+        try:
+            return trainer.dpo(*given, pairs, directory, job["seed"], progress)
+        except TrainingDiverged as error:
+            if config.loop.mode == "rounds":
+                raise
+            return trainer.dpo(*given, [], directory, job["seed"], progress) | {"refused": str(error)}
 
     _serve_jobs("rewriter", loop_config, store, train)
 

@@ -59,12 +59,14 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 class Run:
     """A learner in a thread, its feed and its snapshots."""
 
-    def __init__(self, kind: Literal["encoder", "rewriter"], base: Path, root: Path, max_failures: int) -> None:
+    def __init__(
+        self, kind: Literal["encoder", "rewriter"], base: Path, root: Path, max_failures: int, config: Config = CONFIG
+    ) -> None:
         root.mkdir(exist_ok=True)
         self.kind, self.store = kind, SnapshotStore(str(root / "snapshots"))
         self.feed, self.monitor = remote.make_feed(), remote.make_monitor(root / "metrics.jsonl")
         self.corpus = remote.share(CORPUS)
-        config = CONFIG.model_copy(update={"loop": CONFIG.loop.model_copy(update={"max_failures": max_failures})})
+        config = config.model_copy(update={"loop": config.loop.model_copy(update={"max_failures": max_failures})})
         self._fit = train_loops.fit(
             kind, config, self.corpus, base, "float32", self.store.root, str(root / "train"), self.feed, self.monitor, "one"
         )
@@ -132,7 +134,7 @@ def train_worker() -> psutil.Process | None:
 
 def unit_of_encoder(run: Run, data_root: str | None) -> None:
     negatives: dict[str, list[str]] = {}
-    run.job(1, negatives=negatives, data_root=data_root)
+    run.job(1, negatives=negatives, data_root=data_root, log=[])
 
 
 def test_encoder_trains_each_version_once_though_its_worker_is_killed(
@@ -177,3 +179,31 @@ def test_rewriter_publishes_weights_then_adapters_and_nothing_of_a_job_that_fail
     run.thread.join(120)
     assert run.error is not None and "pairs version 1 is not in" in str(run.error)
     assert run.store.versions("rewriter") == [0, 1]
+
+
+def diverging() -> Config:
+    """A continual run whose units diverge, though its warm start, of no steps, does not."""
+    return Config.model_validate(
+        CONFIG.model_dump()
+        | {
+            "encoder": CONFIG.encoder.model_dump() | {"warm_start_steps": 0, "learning_rate": 1e30},
+            "rewriter": CONFIG.rewriter.model_dump() | {"dpo_learning_rate": 1e30},
+            "loop": CONFIG.loop.model_dump() | {"mode": "continual", "queries_per_unit": 4},
+        }
+    )
+
+
+def test_a_unit_that_diverges_is_refused_and_the_stream_goes_on(cluster: None, bases: dict[str, Path], tmp_path: Path) -> None:
+    encoder = Run("encoder", bases["encoder"], tmp_path / "encoder", 0, diverging())
+    encoder.job(0)
+    encoder.wait(0)
+    unit_of_encoder(encoder, rewrites(tmp_path / "data"))
+    assert "learning rate" in encoder.wait(1)["metrics"]["refused"]
+    assert weights(encoder, 0) == weights(encoder, 1)
+    encoder.stop()
+    rewriter = Run("rewriter", bases["rewriter"], tmp_path / "rewriter", 0, diverging())
+    rewriter.job(0, contexts={q.query_id: [] for q in QUERIES})
+    rewriter.wait(0)
+    rewriter.job(1, data_root=pairs(tmp_path / "data", rows=4))
+    assert "learning rate" in rewriter.wait(1)["metrics"]["refused"]
+    rewriter.stop()
