@@ -1,0 +1,189 @@
+"""What a continual run survives: each of its processes killed, a node lost, a full disk, a damaged snapshot.
+
+A cluster of three nodes on this machine, tiny models, the real job. After each fault: every event trained once, the lag bound held,
+nothing served but what the gate promoted; the time to the next finished stage is printed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from ray.cluster_utils import Cluster
+
+from actors.core.snapshots import SnapshotStore
+from actors.releases import Releases
+from tests.e2e.small_world import command, make_world
+from tests.e2e.test_continual import settings, stages, trained_examples, write_log
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
+
+REPOSITORY = Path(__file__).parents[2]
+VICTIMS = ("RewriterHost", "ScorerHost", "IndexBuilderHost", "Registry", "UnitFeed", "Monitor", "RayTrainWorker")
+STAGE_TIMEOUT_S = 240.0
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = make_world(tmp_path_factory.mktemp("world"))
+    write_log(root, 0, 400)
+    return root
+
+
+@pytest.fixture
+def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    each = {"num_cpus": 6, "object_store_memory": 100 * 2**20}
+    cluster = Cluster(initialize_head=True, head_node_args={**each, "include_dashboard": False})
+    for _ in range(2):
+        cluster.add_node(**each)
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    yield cluster
+    cluster.shutdown()
+
+
+class Run:
+    """The job as a process."""
+
+    def __init__(self, world: Path, run_dir: Path, units: int, *more: str) -> None:
+        self.run_dir = run_dir
+        self._given = command(*settings(world, run_dir, units), "stream.reservoir_share=0", "loop.max_failures=5", *more)
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self._given, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def until(self, kind: str, version: int) -> None:
+        ready, deadline = self.run_dir / "snapshots" / kind / str(version) / "READY", time.monotonic() + STAGE_TIMEOUT_S
+        while not ready.exists():
+            assert self.process.poll() is None, self.process.communicate()
+            assert time.monotonic() < deadline, f"no {kind} {version} in {STAGE_TIMEOUT_S} s"
+            time.sleep(0.1)
+
+    def recovery(self) -> float:
+        """Seconds until the next stage ends."""
+        started, known = time.monotonic(), len(stages(self.run_dir))
+        while len(stages(self.run_dir)) == known:
+            assert self.process.poll() is None, self.process.communicate()
+            assert time.monotonic() - started < STAGE_TIMEOUT_S
+            time.sleep(0.2)
+        return time.monotonic() - started
+
+    def end(self) -> tuple[int, str]:
+        output, errors = self.process.communicate(timeout=STAGE_TIMEOUT_S)
+        return self.process.returncode, output + errors
+
+
+def processes(name: str) -> list[psutil.Process]:
+    found = psutil.Process().children(recursive=True)
+    return [p for p in found if p.is_running() and f"ray::{name}" in " ".join(p.cmdline())]
+
+
+def check(run_dir: Path, units: int) -> None:
+    counts = trained_examples(run_dir)
+    assert counts and set(counts.values()) == {1}
+    store = SnapshotStore(str(run_dir / "snapshots"))
+    for kind in ("encoder", "rewriter"):
+        assert store.latest(kind) == units
+        assert store.manifest(kind, units)["parents"] == {kind: units - 1}
+    done: dict[str, list[Any]] = {}
+    for event in stages(run_dir):
+        done.setdefault(event["stage"], []).append(event)
+    assert {e["unit"] for e in done["train_rewriter"]} == set(range(units))
+    assert max(e["lag"] for events in done.values() for e in events if "lag" in e) <= 1
+    releases = Releases(store, str(run_dir / "releases"))
+    served = releases.served()
+    promoted = {entry["number"] for entry in releases.audit() if entry["action"] == "promoted"}
+    assert (served is None and not promoted) or (served is not None and served.number in promoted)
+
+
+def test_each_process_killed_in_turn_and_a_node_lost(nodes: Cluster, world: Path, tmp_path: Path) -> None:
+    units = len(VICTIMS) + 2
+    run = Run(world, tmp_path / "run", units)
+    for version, name in enumerate(VICTIMS, start=1):
+        run.until("rewriter", version)
+        victims = processes(name)
+        assert victims, f"no process ray::{name}"
+        victims[0].send_signal(signal.SIGKILL)
+        print(f"{name} killed: next stage after {run.recovery():.1f} s")
+    lost = nodes.list_all_nodes()[-1]
+    nodes.remove_node(lost, allow_graceful=False)
+    print(f"node lost: next stage after {run.recovery():.1f} s")
+    code, said = run.end()
+    assert code == 0, said[-3000:]
+    check(run.run_dir, units)
+
+
+def test_the_driver_killed_the_same_command_goes_on(nodes: Cluster, world: Path, tmp_path: Path) -> None:
+    run = Run(world, tmp_path / "run", 3)
+    for version in (0, 1):
+        run.until("rewriter", version)
+        run.process.send_signal(signal.SIGKILL)
+        run.process.wait(20)
+        started = time.monotonic()
+        run.start()
+        run.until("rewriter", version + 1)
+        print(f"driver killed: rewriter {version + 1} after {time.monotonic() - started:.1f} s")
+    code, said = run.end()
+    assert code == 0, said[-3000:]
+    check(run.run_dir, 3)
+
+
+def test_a_full_disk_ends_the_run_and_nothing_is_lost(nodes: Cluster, world: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", str(disk)], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("mounting a small file system is not permitted here")
+    try:
+        run = Run(world, tmp_path / "run", 4, f"storage_path={disk}")
+        while not (disk / "snapshots" / "rewriter" / "1" / "READY").exists():
+            assert run.process.poll() is None, run.process.communicate()
+            time.sleep(0.2)
+        filler = disk / "filler"
+        with filler.open("wb") as file:
+            while True:
+                try:
+                    file.write(os.urandom(2**16))
+                    file.flush()
+                except OSError:
+                    break
+        code, said = run.end()
+        assert code == 1 and "No space left on device" in said
+        filler.unlink()
+        run.start()
+        code, said = run.end()
+        assert code == 0, said[-3000:]
+        counts = json.loads((disk / "snapshots" / "intake" / "3" / "state.json").read_text())
+        assert counts["replay"]["trained"] == 4 * 9
+    finally:
+        subprocess.run(["umount", str(disk)], check=False)
+
+
+def test_a_damaged_snapshot_is_named_and_made_anew_once_it_is_gone(nodes: Cluster, world: Path, tmp_path: Path) -> None:
+    run = Run(world, tmp_path / "run", 2)
+    run.until("retriever", 2)
+    run.process.send_signal(signal.SIGKILL)
+    run.process.wait(20)
+    damaged = run.run_dir / "snapshots" / "retriever" / "2"
+    (damaged / "vectors.npy").write_bytes(b"")
+    for path in (run.run_dir / "data" / "scored" / "1", run.run_dir / "snapshots" / "rewriter" / "2"):
+        subprocess.run(["rm", "-rf", str(path)], check=True)
+    run.start()
+    code, said = run.end()
+    assert code == 2 and "vectors.npy is missing or damaged" in said, said[-3000:]
+    subprocess.run(["rm", "-rf", str(damaged)], check=True)
+    run.start()
+    code, said = run.end()
+    assert code == 0, said[-3000:]
+    check(run.run_dir, 2)
