@@ -34,7 +34,7 @@ from actors.encoder import Encoder
 from actors.index_builder import embed_catalog
 from actors.interfaces import Progress
 from actors.losses import AnchoredInfoNCE, CachedAnchoredInfoNCE
-from actors.training import LossCurve, Precision, moments_of, resume_optimizer, schedule, summary
+from actors.training import LossCurve, Precision, check_finite, moments_of, resume_optimizer, schedule, summary
 from configs.schema import EncoderConfig
 
 OPTIMIZER_FILE = "optimizer.pt"
@@ -99,6 +99,7 @@ class EncoderTrainer:
             trainer = self._trainer(batches, base, seed, Path(scratch), curve)
             resume_optimizer(trainer, self._optimizer)
             trainer.train()
+            check_finite(self.model)
             self._optimizer = moments_of(trainer)
             # Each trainer wraps the model's forward once more unless it is unwrapped.
             trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)

@@ -28,7 +28,7 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from actors.core.batches import by_length, most_telling
 from actors.interfaces import Progress
-from actors.training import LossCurve, Precision, moments_of, resume_optimizer, schedule, summary
+from actors.training import LossCurve, Precision, check_finite, moments_of, resume_optimizer, schedule, summary
 from configs.schema import RewriterConfig
 
 OPTIMIZER_FILE = "optimizer.pt"
@@ -159,6 +159,7 @@ def _run(trainer: Any, curve: LossCurve, moments: dict[Any, Any] | None = None) 
     started = time.monotonic()
     with _scoring_completions_only():
         trainer.train()
+    check_finite(trainer.model)
     metrics = summary(curve, time.monotonic() - started)
     return metrics | {"tokens_per_s": curve.values("num_tokens")[-1] / metrics["seconds"]}
 

@@ -9,6 +9,7 @@ import math
 from statistics import fmean
 from typing import Any, Literal
 
+import torch
 from transformers.trainer_callback import TrainerCallback, TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
@@ -65,6 +66,13 @@ class LossCurve(TrainerCallback):
     def values(self, name: str) -> list[float]:
         """One figure of each step that logged it."""
         return [logs[name] for logs in self.logs if name in logs]
+
+
+def check_finite(model: torch.nn.Module) -> None:
+    """Raise ``TrainingDiverged`` where a weight is not finite: the last step's update shows in no loss."""
+    for name, weights in model.named_parameters():
+        if not torch.isfinite(weights).all():
+            raise TrainingDiverged(f"{name} is not finite after the last step; nothing was published; lower the learning rate")
 
 
 def summary(curve: LossCurve, seconds: float) -> dict[str, Any]:

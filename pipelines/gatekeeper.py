@@ -1,8 +1,8 @@
 """From a trained pair to a release that is served, or kept with the reason (DESIGN, learning recipe 8).
 
 Invariants: what judges was never trained on; the weight of the rewrites is fitted on one half of the dev queries and judged on the
-other; a version is judged once, also over restarts; figures of the served release and of the frozen base are for the very queries
-that the candidate is judged by.
+other, both ways round; a version is judged once, also over restarts; figures of the served release and of the frozen base are for
+the very queries that the candidate is judged by.
 """
 
 from __future__ import annotations
@@ -45,25 +45,25 @@ class Gatekeeper:
         self._config, self._releases, self._rewriter, self._scorer = config, releases, rewriter, scorer
         self._ask, self._held_out = ask, held_out
         self._catalog = corpus.catalog.catalog_hash
-        dev = corpus.select("dev", LABELLED_KINDS)
-        self._fitted_on = [q for q in dev if _even(q)]
-        self._judged_on = [q for q in dev if not _even(q)]
+        self._dev = corpus.select("dev", LABELLED_KINDS)
         self._known: dict[int, dict[str, float]] = {}
+        self._written: tuple[tuple[int, int] | None, dict[str, list[str]]] = (None, {})
 
     async def judge(self, version: int) -> dict[str, Any]:
         """Make release ``version`` of the pair of that version, and promote it or keep it; figures and reason for the metrics."""
         decided = next((e for e in self._releases.audit() if e["by"] == BY and e["number"] == version), None)
         if decided is not None:
             return {"promoted": decided["action"] == "promoted", "reason": decided["reason"]}
-        weight = await self._weight(version)
-        candidate = Release(version, version, version, self._catalog, weight, {})
         log = [query_of(example) for example in self._held_out()]
-        queries = [*self._judged_on, *(log if len(log) >= LEAST_OF_LOG else [])]
+        log = log if len(log) >= LEAST_OF_LOG else []
+        candidate = Release(version, version, version, self._catalog, 0.0, {})
+        candidate = replace(candidate, fusion_weight=await self._weight(candidate, self._dev))
         served = self._releases.served()
-        rivals = {"frozen": await self._figures(FROZEN, queries)}
+        rivals = {"frozen": await self._figures(FROZEN, log)}
         if served is not None:
-            rivals["served"] = await self._figures(self._releases.get(served.number), queries)
-        figures = await self._figures(candidate, queries)
+            rivals["served"] = await self._figures(self._releases.get(served.number), log)
+        figures = await self._figures(candidate, log)
+        queries = [*self._dev, *log]
         verdict = judge(figures, rivals, _slices(queries), self._config.gate.tolerance)
         return self._decide(candidate, verdict, pinned=served is not None and served.pinned)
 
@@ -80,31 +80,51 @@ class Gatekeeper:
         gains = {f"{c.against}_{c.slice}_delta": c.difference for c in verdict.comparisons}
         return {"promoted": promote, "reason": reason, "fusion_weight": candidate.fusion_weight, **gains}
 
-    async def _weight(self, version: int) -> float:
-        if not self._fitted_on:
+    async def _weight(self, release: Release, queries: Sequence[Query]) -> float:
+        if not queries:
             return 0.0
-        rewrites = await self._rewrites(version, version, self._fitted_on)
-        asked = self._scorer.fit_weight.remote(version, self._fitted_on, rewrites)
+        rewrites = await self._rewrites(release, queries)
+        asked = self._scorer.fit_weight.remote(release.retriever, list(queries), rewrites)
         return float(await self._ask(asked, "the gate's scorer, which fits the weight of the rewrites"))
 
-    async def _figures(self, release: Release, queries: Sequence[Query]) -> dict[str, float]:
-        """nDCG@5 of each query under a release; what is known of it is not computed again."""
-        known = self._known.setdefault(release.number, {})
-        missing = [q for q in queries if q.query_id not in known]
-        if missing:
-            rewrites = await self._rewrites(release.rewriter, release.retriever, missing) if release.fusion_weight else None
-            asked = self._scorer.figures.remote(release.retriever, missing, rewrites, release.fusion_weight)
-            found = await self._ask(asked, "the gate's scorer, which measures a release")
-            known |= dict(zip((q.query_id for q in missing), found, strict=True))
-        return {q.query_id: known[q.query_id] for q in queries}
+    async def _figures(self, release: Release, log: Sequence[Query]) -> dict[str, float]:
+        """nDCG@5 of each dev query, at the weight that the other half asks for, and of each of ``log`` at the release's own.
 
-    async def _rewrites(self, rewriter: int, retriever: int, queries: Sequence[Query]) -> list[list[str]]:
-        texts = [q.text for q in queries]
-        asked = self._scorer.contexts.remote(retriever, texts, self._config.rewriter.context_tools)
-        contexts = await self._ask(asked, "the gate's scorer, which gives prompts their context")
-        asked = self._rewriter.serving_rewrites.remote(rewriter, texts, contexts, self._config.seed, "gate")
-        rewrites: list[list[str]] = await self._ask(asked, "the rewriter, which rewrites the gate's queries")
-        return rewrites
+        What is known of a release is not computed again.
+        """
+        known = self._known.setdefault(release.number, {})
+        if not known:
+            for even in (True, False):
+                judged = [q for q in self._dev if _even(q) == even]
+                weight = 0.0 if release is FROZEN else await self._weight(release, [q for q in self._dev if _even(q) != even])
+                known |= await self._measure(release, judged, weight)
+        missing = [q for q in log if q.query_id not in known]
+        known |= await self._measure(release, missing, release.fusion_weight)
+        return {q.query_id: known[q.query_id] for q in (*self._dev, *log)}
+
+    async def _measure(self, release: Release, queries: Sequence[Query], weight: float) -> dict[str, float]:
+        if not queries:
+            return {}
+        rewrites = await self._rewrites(release, queries) if weight else None
+        asked = self._scorer.figures.remote(release.retriever, list(queries), rewrites, weight)
+        found = await self._ask(asked, "the gate's scorer, which measures a release")
+        return dict(zip((q.query_id for q in queries), found, strict=True))
+
+    async def _rewrites(self, release: Release, queries: Sequence[Query]) -> list[list[str]]:
+        """The release's rewrites; those of dev are made once for the release that was asked for last."""
+        key = (release.rewriter, release.retriever)
+        if self._written[0] != key:
+            self._written = (key, {})
+        written = self._written[1]
+        missing = [q for q in queries if q.query_id not in written]
+        if missing:
+            texts = [q.text for q in missing]
+            asked = self._scorer.contexts.remote(release.retriever, texts, self._config.rewriter.context_tools)
+            contexts = await self._ask(asked, "the gate's scorer, which gives prompts their context")
+            asked = self._rewriter.serving_rewrites.remote(release.rewriter, texts, contexts, self._config.seed, "gate")
+            made = await self._ask(asked, "the rewriter, which rewrites the gate's queries")
+            written.update(zip((q.query_id for q in missing), made, strict=True))
+        return [written[q.query_id] for q in queries]
 
 
 def _even(query: Query) -> bool:

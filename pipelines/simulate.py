@@ -94,12 +94,13 @@ class ServedRelease:
         """Name of the release and its first tools, by the query's own vector."""
         if self._loaded is None or time.monotonic() - self._looked_at > LOOK_EVERY_S:
             self._looked_at = time.monotonic()
-            self._follow()
+            self.follow()
         assert self._loaded is not None
         name, retriever = self._loaded
         return name, retriever.rank([query], None, "raw", 0.0, SHOWN)[0]
 
-    def _follow(self) -> None:
+    def follow(self) -> None:
+        """Load what is served now, unless it is loaded."""
         name = str(json.loads(self._served.read_text(encoding="utf-8"))["number"]) if self._served.exists() else "start"
         if self._loaded is None or self._loaded[0] != name:
             self._loaded = (name, load_retriever(self._release(name), self._corpus.catalog, None, _unseen))
@@ -125,6 +126,8 @@ def run(config: Config, rate: float, count: int, seed: int, behaviour: Behaviour
     served = ServedRelease(config, corpus)
     simulation = Simulation(Path(config.stream.address), Path(config.run_dir) / RECORD, served.search, behaviour, target, seed)
     columns = (TextColumn("asking, release {task.fields[release]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with console.status("Loading the served release"):
+        served.follow()
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=count, release="-")
         started = time.monotonic()

@@ -187,7 +187,7 @@ def diverging() -> Config:
         CONFIG.model_dump()
         | {
             "encoder": CONFIG.encoder.model_dump() | {"warm_start_steps": 0, "learning_rate": 1e30},
-            "rewriter": CONFIG.rewriter.model_dump() | {"dpo_learning_rate": 1e30},
+            "rewriter": CONFIG.rewriter.model_dump() | {"dpo_learning_rate": 1e30, "dpo_steps_per_unit": 4, "pairs_per_step": 1},
             "loop": CONFIG.loop.model_dump() | {"mode": "continual", "queries_per_unit": 4},
         }
     )

@@ -39,7 +39,7 @@ class Hosts:
 
     def __init__(self, table: dict[int, dict[str, float]], weight: float = 0.0) -> None:
         self.table, self.weight = table, weight
-        self.fitted: set[str] = set()
+        self.done: list[tuple[str, set[str]]] = []
         self.measured: list[tuple[int, tuple[str, ...]]] = []
         self.contexts = Call(lambda version, texts, count: [[] for _ in texts])
         self.serving_rewrites = Call(lambda version, texts, contexts, seed, stage: [["text"] for _ in texts])
@@ -47,12 +47,14 @@ class Hosts:
         self.figures = Call(self._figures)
 
     def _fit(self, version: int, queries: Sequence[Query], rewrites: Any) -> float:
-        self.fitted |= {q.query_id for q in queries}
+        self.done.append(("fitted", {q.query_id for q in queries}))
         return self.weight
 
     def _figures(self, version: int, queries: Sequence[Query], rewrites: Any, weight: float) -> list[float]:
         assert (rewrites is None) == (weight == 0)
         self.measured.append((version, tuple(q.query_id for q in queries)))
+        if version >= 0:
+            self.done.append(("measured", {q.query_id for q in queries}))
         return [self.table[version][q.kind] for q in queries]
 
 
@@ -87,9 +89,11 @@ def test_a_better_pair_is_promoted_and_judged_on_what_the_weight_was_not_fitted_
     assert releases.served() is not None
     assert releases.get(1).fusion_weight == 0.2
     assert releases.get(1).figures == pytest.approx({"standard": 0.75, "vague": 0.2})
-    judged = {q for _, ids in hosts.measured for q in ids}
-    assert hosts.fitted and judged and hosts.fitted.isdisjoint(judged)
-    assert "t" not in hosts.fitted | judged
+    # First on all, for serving; then on each half, for judging the other.
+    names, queries = zip(*hosts.done, strict=True)
+    assert names == ("fitted", "fitted", "measured", "fitted", "measured")
+    assert queries[0] == queries[1] | queries[2] == queries[3] | queries[4] == {q.query_id for q in QUERIES}
+    assert queries[1].isdisjoint(queries[2]) and queries[3].isdisjoint(queries[4]) and queries[2].isdisjoint(queries[4])
 
 
 def test_a_worse_pair_is_kept_with_the_reason_and_the_served_one_stays(releases: Releases) -> None:
@@ -117,7 +121,7 @@ def test_known_figures_are_not_computed_again(releases: Releases) -> None:
     keeper = gatekeeper(releases, hosts)
     judge(keeper, 1)
     judge(keeper, 2)
-    assert sorted(version for version, _ in hosts.measured) == [-1, 1, 2]
+    assert sorted(version for version, _ in hosts.measured) == [-1, -1, 1, 1, 2, 2]
 
 
 def test_users_held_out_queries_are_a_slice_once_there_are_enough(releases: Releases) -> None:
