@@ -67,4 +67,5 @@ def test_the_log_holds_events_that_training_reads_and_the_record_what_users_met(
     assert len(lies) == len(searches) - 40
     record = [json.loads(line) for line in (tmp_path / "run" / "simulation.jsonl").read_text().splitlines()]
     assert [r["query_id"] for r in record] == [f"o{i}" for i in range(40)]
+    assert {r["request_id"] for r in record} <= {e.request_id for e in searches}
     assert record[0]["nDCG@5"] == pytest.approx(0.6309, abs=1e-4)
