@@ -62,16 +62,9 @@ class Simulation:
         if self._rng.random() < self._behaviour.cheat_share:
             lie = cheating_events(query, self._target, f"{request_id}-x", release, found[:SHOWN], now)
             self._append(self._log, lie)
+        seen = {"time": now, "request_id": request_id, "query_id": query.query_id, "kind": query.kind, "tier": query.tier}
         figure = ndcg([tool_id for tool_id, _ in found], query.gold, 5)
-        seen = {
-            "time": now,
-            "query_id": query.query_id,
-            "kind": query.kind,
-            "tier": query.tier,
-            "release": release,
-            "nDCG@5": figure,
-        }
-        self._append(self._record, [seen])
+        self._append(self._record, [seen | {"release": release, "nDCG@5": figure}])
         return release
 
     @staticmethod
