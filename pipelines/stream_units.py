@@ -24,6 +24,7 @@ MEMORY_S = 86_400.0
 CLOCK_SKEW_S = 300.0
 """An event further ahead of the reader's clock is refused."""
 RESERVOIR_SIZE = 5_000
+STOP_TIMEOUT_S = 5.0
 WAITING = 20_000
 """Examples that wait for a unit at most."""
 
@@ -66,12 +67,14 @@ class StreamUnits:
         self.count: int | None = config.loop.units
         self._intake, self._labelled, self._admit, self._hurry = intake, sorted(labelled), admit, hurry
         self._seed, self._mixed_in = config.seed, round((config.loop.queries_per_unit or 0) * config.stream.labelled_share)
-        self._stopped = threading.Event()
+        self._stopped, self._idle = threading.Event(), threading.Event()
+        self._idle.set()
 
     async def take(self, index: int) -> Unit:
         """Unit ``index``; waits for users. Raises ``CancelledError`` after ``stop``."""
         seed = unit_seed(index, self._seed)
-        examples = await in_thread(lambda: self._intake.unit(index, seed, self._stopped.is_set, self._hurry), "intake")
+        self._idle.clear()
+        examples = await in_thread(lambda: self._cut(index, seed), "intake")
         if examples is None:
             raise asyncio.CancelledError
         self._admit(index, examples)
@@ -79,5 +82,12 @@ class StreamUnits:
         return Unit(index, seed, (*(example.example_id for example in examples), *labelled))
 
     def stop(self) -> None:
-        """End a ``take`` that waits."""
+        """End a ``take`` that waits, and wait until it did: a thread that meets the end of the cluster aborts the process."""
         self._stopped.set()
+        self._idle.wait(STOP_TIMEOUT_S)
+
+    def _cut(self, index: int, seed: int) -> list[Example] | None:
+        try:
+            return self._intake.unit(index, seed, self._stopped.is_set, self._hurry)
+        finally:
+            self._idle.set()
