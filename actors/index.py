@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from actors.core.fusion import Vectors, fuse, reciprocal_rank
 from actors.core.types import Catalog, InputError, Mode
@@ -23,6 +24,7 @@ from configs.schema import Config
 
 ENCODER_DIR = "encoder"
 _VECTORS = "vectors.npy"
+_DOCUMENTS = "documents.npz"
 _INDEX = "index.json"
 _HNSW = "hnsw.faiss"
 _HNSW_LINKS = 32
@@ -44,23 +46,39 @@ class TextEncoder(Protocol):
 
 
 class DenseIndex:
-    """Tool vectors [n, d] with a FAISS index over them; inner product, so cosine for unit vectors."""
+    """Tool vectors [n, d] with a FAISS index over them; inner product, so cosine for unit vectors.
+
+    ``vectors`` are what is searched, ``documents`` what the tools' own texts say: they differ for tools that were moved towards the
+    queries that found them (``fusion.moved_tools``).
+    """
 
     def __init__(self, tool_ids: Sequence[str], vectors: Vectors, kind: Literal["exact", "hnsw"], graph: Any) -> None:
         """Use ``build`` or ``load``."""
         self.tool_ids = list(tool_ids)
-        self.vectors = vectors
+        self.vectors = self.documents = vectors
         self.kind = kind
         self._graph = graph
 
     @classmethod
-    def build(cls, tool_ids: Sequence[str], vectors: Vectors, kind: Literal["exact", "hnsw"]) -> DenseIndex:
-        """Index the rows of ``vectors`` under ``tool_ids``. Raises ValueError where their numbers differ."""
+    def build(
+        cls,
+        tool_ids: Sequence[str],
+        documents: Vectors,
+        kind: Literal["exact", "hnsw"],
+        moved: tuple[NDArray[np.int64], Vectors] | None = None,
+    ) -> DenseIndex:
+        """Index the rows of ``documents`` under ``tool_ids``; ``moved``: rows that are searched by other vectors, and these.
+
+        Raises ValueError where numbers differ.
+        """
         import faiss
 
-        if len(tool_ids) != len(vectors):
-            raise ValueError(f"{len(tool_ids)} tool ids for {len(vectors)} vectors")
-        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+        if len(tool_ids) != len(documents):
+            raise ValueError(f"{len(tool_ids)} tool ids for {len(documents)} vectors")
+        vectors = documents = np.ascontiguousarray(documents, dtype=np.float32)
+        if moved is not None and len(moved[0]):
+            vectors = documents.copy()
+            vectors[moved[0]] = moved[1]
         graph: Any
         if kind == "exact":
             graph = faiss.IndexFlatIP(vectors.shape[1])
@@ -68,7 +86,9 @@ class DenseIndex:
             graph = faiss.IndexHNSWFlat(vectors.shape[1], _HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
             graph.hnsw.efConstruction = graph.hnsw.efSearch = _HNSW_BREADTH
         graph.add(vectors)
-        return cls(tool_ids, vectors, kind, graph)
+        index = cls(tool_ids, vectors, kind, graph)
+        index.documents = documents
+        return index
 
     def search(self, vectors: Vectors, k: int) -> tuple[list[list[str]], Vectors]:
         """The ``min(k, tools)`` nearest tools of each row and their cosines [n, k], best first."""
@@ -85,6 +105,9 @@ class DenseIndex:
 
         directory.mkdir(parents=True, exist_ok=True)
         np.save(directory / _VECTORS, self.vectors)
+        if self.documents is not self.vectors:
+            rows = np.flatnonzero((self.documents != self.vectors).any(axis=1))
+            np.savez(directory / _DOCUMENTS, rows=rows, vectors=self.documents[rows])
         if self.kind == "hnsw":
             faiss.write_index(self._graph, str(directory / _HNSW))
         record = {**(about or {}), "kind": self.kind, "tool_ids": self.tool_ids}
@@ -98,8 +121,14 @@ class DenseIndex:
         about = read_about(directory)
         vectors = np.load(directory / _VECTORS)
         if about["kind"] == "exact":
-            return cls.build(about["tool_ids"], vectors, "exact")
-        return cls(about["tool_ids"], vectors, "hnsw", faiss.read_index(str(directory / _HNSW)))
+            index = cls.build(about["tool_ids"], vectors, "exact")
+        else:
+            index = cls(about["tool_ids"], vectors, "hnsw", faiss.read_index(str(directory / _HNSW)))
+        if (directory / _DOCUMENTS).exists():
+            index.documents = vectors.copy()
+            with np.load(directory / _DOCUMENTS) as own:
+                index.documents[own["rows"]] = own["vectors"]
+        return index
 
 
 def read_about(directory: Path) -> dict[str, Any]:

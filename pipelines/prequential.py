@@ -38,9 +38,9 @@ from pipelines.run_dirs import open_release
 from pipelines.simulate import RECORD
 
 K = 5
-HEAD_RATES, HEAD_BATCH, HEAD_STEPS, HEAD_SCALE = (0.01, 0.03, 0.1, 0.3), 32, 4, 20.0
+HEAD_RATES, HEAD_BATCH, HEAD_STEPS, HEAD_SCALE = (0.1, 0.3, 1.0, 3.0), 32, 4, 20.0
 """The linear head: learning rates tried, outcomes a step, steps after each full batch (on replayed outcomes), InfoNCE's scale."""
-TOOL_RATES = (0.03, 0.1, 0.3)
+TOOL_RATES = (0.1, 0.3, 1.0, 2.0)
 """How far an outcome moves a tool's vector towards, or a failure away from, the query's; all are tried."""
 WINDOW, POINTS = 200, 150
 """Queries in the mean of a curve's point, and points of a curve, at most."""

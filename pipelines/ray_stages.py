@@ -102,6 +102,7 @@ class RayStages:
         self.store = SnapshotStore(store_root)
         self.queries: dict[str, Query] = {query.query_id: query for query in corpus.queries}
         self.examples: dict[int, Sequence[Example]] = {}
+        self.found: dict[int, Sequence[Example]] = {}
         self.gatekeeper: Gatekeeper | None = None
         datasets.configure()
 
@@ -113,10 +114,13 @@ class RayStages:
         self._collect()
         return result
 
-    def admit(self, index: int, examples: Sequence[Example]) -> None:
-        """Take in what unit ``index`` got from users, and drop what earlier units got that are through the loop."""
-        self.examples[index] = examples
+    def admit(self, index: int, examples: Sequence[Example], found: Sequence[Example]) -> None:
+        """Take in what unit ``index`` got from users, and what they had found by then; drop what earlier units got that are through
+        the loop.
+        """
+        self.examples[index], self.found[index] = examples, found
         for done in [i for i in self.examples if i < index - UNITS_IN_FLIGHT]:
+            self.found.pop(done)
             for example in self.examples.pop(done):
                 self.queries.pop(example.example_id, None)
         # Last: what comes back from the reservoir stays known.
@@ -168,7 +172,7 @@ class RayStages:
             root = self.data_root if self.arm.train_rewriter else None
             job = self._job(unit) | {"negatives": negatives, "data_root": root, "log": log}
             metrics = await self._learn(self.handles.encoder, "encoder", job)
-        build = self.handles.index_builder.build.remote(version)
+        build = self.handles.index_builder.build.remote(version, self.found.get(unit.index, ()))
         built: dict[str, Any] = await remote.ask(
             build, self.config.loop.stage_timeout_s, f"the index builder, which builds retriever {version}"
         )

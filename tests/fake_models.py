@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from actors.core.replay import Example
 from actors.core.snapshots import SnapshotStore
 from actors.core.types import Completion, Query, Score
+from actors.hosts import Build
 from actors.interfaces import Progress
 
 
@@ -67,14 +69,14 @@ class FakeScorer:
         return [["wrong"] * k for _ in queries]
 
 
-def fake_build(encoder_dir: Path, out_dir: Path, progress: Progress) -> dict[str, Any]:
+def fake_build(encoder_dir: Path, out_dir: Path, progress: Progress, found: Sequence[Example] = ()) -> dict[str, Any]:
     version = (encoder_dir / "weights.txt").read_text().rpartition(" ")[2]
     (out_dir / "index.txt").write_text(f"retriever {version}")
     progress(1, 1)
     return {"tools": 1}
 
 
-def make_build() -> Callable[[Path, Path, Progress], dict[str, Any]]:
+def make_build() -> Build:
     return fake_build
 
 

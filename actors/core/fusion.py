@@ -34,6 +34,25 @@ def fuse(query_vectors: Vectors, rewrite_vectors: Vectors, weight: float) -> Vec
     return unit
 
 
+def moved_tools(
+    tools: Vectors, rows: Sequence[int], queries: Vectors, tenants: Sequence[str], weight: float
+) -> tuple[NDArray[np.int64], Vectors]:
+    """The rows of ``tools`` [n, d] that were found, and their unit vectors after ``weight`` times the mean query is added to each.
+
+    Relevance feedback on the document's side (Brauen, "Document vector modification", 1971). Query i [m, d] of ``tenants[i]`` found
+    tool ``rows[i]``. A tool's mean is one of its tenants' means, so that a tenant who asks often has one voice; where the queries
+    disagree it is short and moves little.
+    """
+    asked: defaultdict[int, defaultdict[str, list[Vectors]]] = defaultdict(lambda: defaultdict(list))
+    for row, query, tenant in zip(rows, queries, tenants, strict=True):
+        asked[row][tenant].append(query)
+    found = np.array(sorted(asked), dtype=np.int64)
+    means = [np.mean([np.mean(own, axis=0) for own in asked[row].values()], axis=0) for row in found.tolist()]
+    moved = tools[found] + weight * np.array(means, dtype=np.float32).reshape(len(found), tools.shape[1])
+    unit: Vectors = (moved / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+    return found, unit
+
+
 def reciprocal_rank(rankings: Sequence[Sequence[str]], k: int) -> list[tuple[str, float]]:
     """Rankings of one query as one: score = sum of 1 / (k + rank), rank from 1 (Cormack et al., SIGIR 2009); ties by first seen."""
     scores: defaultdict[str, float] = defaultdict(float)

@@ -132,6 +132,10 @@ class Replay:
             self._keep(example, rng)
         return [*chosen, *old]
 
+    def remembered(self) -> list[Example]:
+        """What users found, as far as it is kept: examples that wait and the reservoir."""
+        return [*self._waiting, *self._reservoir]
+
     def forget(self, tenant: str) -> int:
         """Drop all examples of a tenant; return how many there were."""
         before = len(self._waiting) + len(self._reservoir) + len(self.held_out)

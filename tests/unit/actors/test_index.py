@@ -36,6 +36,19 @@ def test_dense_search_and_round_trip(kind: str, tmp_path: Path) -> None:
     assert read_about(tmp_path / "new")["catalog_hash"] == "abc"
 
 
+@pytest.mark.parametrize("kind", ["exact", "hnsw"])
+def test_moved_tools_are_searched_where_they_are_and_keep_their_documents(kind: str, tmp_path: Path) -> None:
+    moved = (np.array([2]), np.array([[0.8, 0.6]], dtype=np.float32))
+    index = DenseIndex.build(IDS, TOOLS, kind, moved)  # type: ignore[arg-type]
+    index.save(tmp_path / "new")
+    for searched in (index, DenseIndex.load(tmp_path / "new")):
+        ids, cosines = searched.search(np.array([[0.8, 0.6]], dtype=np.float32), 2)
+        assert ids == [["west", "east"]]
+        assert cosines[0] == pytest.approx([1.0, 0.8])
+        assert searched.documents.tolist() == TOOLS.tolist()
+        assert searched.vectors[2] == pytest.approx([0.8, 0.6])
+
+
 def test_dense_search_deeper_than_the_catalog() -> None:
     ids, cosines = DenseIndex.build(IDS, TOOLS, "exact").search(np.array([[1.0, 0.1]], dtype=np.float32), 10)
     assert ids == [["east", "north", "west"]]

@@ -24,6 +24,19 @@ def test_fuse_without_rewrite_is_the_query_whatever_the_weight() -> None:
     assert fusion.fuse(_rows([0.6, 0.8]), _rows([0, 0]), 1.0)[0] == pytest.approx([0.6, 0.8])
 
 
+def test_a_found_tool_moves_towards_the_mean_of_its_tenants_means() -> None:
+    tools = _rows([1, 0], [0, 1], [0, -1])
+    queries = _rows([0, 1], [0, 1], [0, -1], [1, 0])
+    found, moved = fusion.moved_tools(tools, [0, 0, 0, 1], queries, ["loud", "loud", "quiet", "quiet"], 0.5)
+    assert found.tolist() == [0, 1]
+    # Tool 0: two tenants of opposite minds, however often one speaks. Tool 1: (0.5, 1), normalised.
+    assert moved[0] == pytest.approx([1, 0])
+    assert moved[1] == pytest.approx(np.array([0.5, 1]) / np.hypot(0.5, 1))
+    assert tools[1].tolist() == [0, 1]
+    nothing, none = fusion.moved_tools(tools, [], queries[:0], [], 0.5)
+    assert (nothing.shape, none.shape) == ((0,), (0, 2))
+
+
 def test_reciprocal_rank_by_hand() -> None:
     joined = dict(fusion.reciprocal_rank([["a", "b"], ["b", "c"]], k=60))
     assert list(joined) == ["b", "a", "c"]
