@@ -43,6 +43,9 @@ class Server:
         for number in range(first, last):
             self.client.xadd("log", {"event": f"event {number}"})
 
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
     def end(self) -> None:
         self._process.kill()
         self._process.wait()

@@ -1,4 +1,4 @@
-"""What a continual run survives: each of its processes killed, a node lost, a full disk, a damaged snapshot.
+"""What a continual run survives: each of its processes killed, a node lost, a full disk, a silent log, a damaged snapshot.
 
 A cluster of three nodes on this machine, tiny models, the real job. After each fault: every event trained once, the lag bound held,
 nothing served but what the gate promoted; the time to the next finished stage is printed.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -21,6 +22,7 @@ from ray.cluster_utils import Cluster
 
 from actors.core.snapshots import SnapshotStore
 from actors.releases import Releases
+from tests.brokers.test_redis import Server
 from tests.e2e.small_world import command, make_world
 from tests.e2e.test_continual import settings, stages, trained_examples, write_log
 
@@ -29,6 +31,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 REPOSITORY = Path(__file__).parents[2]
 VICTIMS = ("RewriterHost", "ScorerHost", "IndexBuilderHost", "Registry", "UnitFeed", "Monitor", "RayTrainWorker")
 STAGE_TIMEOUT_S = 240.0
+SILENCE_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +66,8 @@ class Run:
     def start(self) -> None:
         self.process = subprocess.Popen(self._given, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    def until(self, kind: str, version: int) -> None:
-        ready, deadline = self.run_dir / "snapshots" / kind / str(version) / "READY", time.monotonic() + STAGE_TIMEOUT_S
+    def until(self, kind: str, version: int, root: Path | None = None) -> None:
+        ready, deadline = (root or self.run_dir) / "snapshots" / kind / str(version) / "READY", time.monotonic() + STAGE_TIMEOUT_S
         while not ready.exists():
             assert self.process.poll() is None, self.process.communicate()
             assert time.monotonic() < deadline, f"no {kind} {version} in {STAGE_TIMEOUT_S} s"
@@ -147,9 +150,7 @@ def test_a_full_disk_ends_the_run_and_nothing_is_lost(nodes: Cluster, world: Pat
         pytest.skip("mounting a small file system is not permitted here")
     try:
         run = Run(world, tmp_path / "run", 4, f"storage_path={disk}")
-        while not (disk / "snapshots" / "rewriter" / "1" / "READY").exists():
-            assert run.process.poll() is None, run.process.communicate()
-            time.sleep(0.2)
+        run.until("rewriter", 1, disk)
         filler = disk / "filler"
         with filler.open("wb") as file:
             while True:
@@ -168,6 +169,29 @@ def test_a_full_disk_ends_the_run_and_nothing_is_lost(nodes: Cluster, world: Pat
         assert counts["replay"]["trained"] == 4 * 9
     finally:
         subprocess.run(["umount", str(disk)], check=False)
+
+
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
+def test_a_log_that_is_silent_for_a_minute_is_waited_for(nodes: Cluster, world: Path, tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    lines = (world / "log" / "users.jsonl").read_text().splitlines()
+    try:
+        for line in lines[:120]:
+            server.client.xadd("log", {"event": line})
+        run = Run(world, tmp_path / "run", 6, "stream.source=redis", f"stream.address={server.url}", "stream.topic=log")
+        run.until("rewriter", 1)
+        server.signal(signal.SIGSTOP)
+        time.sleep(SILENCE_S)
+        assert run.process.poll() is None
+        server.signal(signal.SIGCONT)
+        for line in lines[120:]:
+            server.client.xadd("log", {"event": line})
+        print(f"log silent for {SILENCE_S:.0f} s: next stage after {run.recovery():.1f} s")
+        code, said = run.end()
+        assert code == 0, said[-3000:]
+        check(run.run_dir, 6)
+    finally:
+        server.end()
 
 
 def test_a_damaged_snapshot_is_named_and_made_anew_once_it_is_gone(nodes: Cluster, world: Path, tmp_path: Path) -> None:

@@ -193,6 +193,7 @@ def diverging() -> Config:
     )
 
 
+@pytest.mark.faults
 def test_a_unit_that_diverges_is_refused_and_the_stream_goes_on(cluster: None, bases: dict[str, Path], tmp_path: Path) -> None:
     encoder = Run("encoder", bases["encoder"], tmp_path / "encoder", 0, diverging())
     encoder.job(0)
