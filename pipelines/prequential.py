@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -31,17 +31,15 @@ from actors.core.fusion import Vectors
 from actors.core.ranking import ndcg, paired_test
 from actors.core.types import Corpus, InputError, Query
 from pipelines import catalogs, report
+from pipelines.alternatives import HEAD_RATES, TOOL_RATES, Head, Learner, MovedTools, Static
 from pipelines.arms import write_json
+from pipelines.click_model import CHEAT
 from pipelines.command_line import run_app
 from pipelines.evaluate import load_retriever
 from pipelines.run_dirs import open_release
 from pipelines.simulate import RECORD
 
 K = 5
-HEAD_RATES, HEAD_BATCH, HEAD_STEPS, HEAD_SCALE = (0.1, 0.3, 1.0, 3.0), 32, 4, 20.0
-"""The linear head: learning rates tried, outcomes a step, steps after each full batch (on replayed outcomes), InfoNCE's scale."""
-TOOL_RATES = (0.1, 0.3, 1.0, 2.0)
-"""How far an outcome moves a tool's vector towards, or a failure away from, the query's; all are tried."""
 WINDOW, POINTS = 200, 150
 """Queries in the mean of a curve's point, and points of a curve, at most."""
 RESULT = "prequential.json"
@@ -51,88 +49,14 @@ LAST = 1 / 3
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A query of the stream, what served it, and what came of it (tool id -> succeeded or not)."""
+    """A query of the stream, what served it, what was shown, what came of it (tool id -> succeeded or not), and who asked."""
 
     request_id: str
     query: str
     record: dict[str, Any] | None
     outcomes: dict[str, bool]
-
-
-class Learner(Protocol):
-    """An alternative: ranks, then learns."""
-
-    def scores(self, query: Vectors) -> Vectors:
-        """Scores of all tools for a query vector, [n]."""
-
-    def learn(self, query: Vectors, outcomes: dict[int, bool]) -> None:
-        """Take in outcomes by tool row."""
-
-
-class Static:
-    """The encoder that the run started from."""
-
-    def __init__(self, tools: Vectors) -> None:
-        """``tools``: vectors of length 1, [n, d]."""
-        self._tools = tools
-
-    def scores(self, query: Vectors) -> Vectors:
-        """As ``Learner``."""
-        return self._tools @ query
-
-    def learn(self, query: Vectors, outcomes: dict[int, bool]) -> None:
-        """Nothing."""
-
-
-class Head:
-    """A linear map of query vectors, from the identity, by SGD on InfoNCE over all tools."""
-
-    def __init__(self, tools: Vectors, rate: float, seed: int) -> None:
-        """``tools`` as for ``Static``."""
-        self._tools, self._rate, self._map = tools, rate, np.eye(tools.shape[1], dtype=np.float32)
-        self._rng = np.random.default_rng(seed)
-        self._seen: list[tuple[Vectors, int]] = []
-
-    def scores(self, query: Vectors) -> Vectors:
-        """As ``Learner``."""
-        return self._tools @ (self._map @ query)
-
-    def learn(self, query: Vectors, outcomes: dict[int, bool]) -> None:
-        """Keep successes; train once a batch of new ones is there."""
-        for row, succeeded in outcomes.items():
-            if succeeded:
-                self._seen.append((query, row))
-                if len(self._seen) % HEAD_BATCH == 0:
-                    self._train()
-
-    def _train(self) -> None:
-        for _ in range(HEAD_STEPS):
-            chosen = self._rng.choice(len(self._seen), size=min(HEAD_BATCH, len(self._seen)), replace=False)
-            queries = np.stack([self._seen[i][0] for i in chosen])
-            logits = HEAD_SCALE * (queries @ self._map.T) @ self._tools.T
-            chances = np.exp(logits - logits.max(axis=1, keepdims=True))
-            chances /= chances.sum(axis=1, keepdims=True)
-            chances[np.arange(len(chosen)), [self._seen[i][1] for i in chosen]] -= 1.0
-            gradient = HEAD_SCALE * (chances @ self._tools).T @ queries / len(chosen)
-            self._map -= (self._rate / HEAD_SCALE * gradient).astype(np.float32)
-
-
-class MovedTools:
-    """Tool vectors that move towards the queries they succeeded for and away from those they failed for."""
-
-    def __init__(self, tools: Vectors, rate: float) -> None:
-        """``tools`` as for ``Static``; they are copied."""
-        self._tools, self._rate = tools.copy(), rate
-
-    def scores(self, query: Vectors) -> Vectors:
-        """As ``Learner``."""
-        return self._tools @ query
-
-    def learn(self, query: Vectors, outcomes: dict[int, bool]) -> None:
-        """Move."""
-        for row, succeeded in outcomes.items():
-            moved = self._tools[row] + (self._rate if succeeded else -self._rate) * query
-            self._tools[row] = moved / np.linalg.norm(moved)
+    shown: tuple[str, ...] = ()
+    tenant: str = ""
 
 
 def read_steps(log_dir: Path, record_file: Path) -> list[Step]:
@@ -150,7 +74,13 @@ def read_steps(log_dir: Path, record_file: Path) -> list[Step]:
         elif isinstance(event, OutcomeEvent) and event.result != "called":
             outcomes.setdefault(event.request_id, {})[event.tool_id] = event.result == "succeeded"
     ordered = sorted(searches.values(), key=lambda search: search.time)
-    return [Step(s.request_id, s.query, records.get(s.request_id), outcomes.get(s.request_id, {})) for s in ordered]
+    return [
+        Step(s.request_id, s.query, records.get(s.request_id), outcomes.get(s.request_id, {}), _shown(s), s.tenant) for s in ordered
+    ]
+
+
+def _shown(search: SearchEvent) -> tuple[str, ...]:
+    return tuple(tool.tool_id for tool in sorted(search.tools, key=lambda tool: tool.rank))
 
 
 def _lines(log_dir: Path) -> Iterable[bytes]:
@@ -211,6 +141,25 @@ def verdicts(figures: dict[str, list[float]], kinds: Sequence[str]) -> list[dict
     return rows
 
 
+def poisoning(steps: Sequence[Step], vectors: dict[str, Vectors], tool_ids: Sequence[str], tools: Vectors) -> dict[str, Any]:
+    """What the cheating client reached: in how many of the last third's answers the tool that it pushed stands among the first
+    ``K``, served and by the static encoder, with a paired test. Empty where nobody cheated.
+    """
+    lies = [tool_id for step in steps if step.tenant == CHEAT for tool_id in step.outcomes]
+    asked = [step for step in steps if step.record is not None]
+    asked = asked[round(len(asked) * (1 - LAST)) :]
+    if not lies or not asked:
+        return {}
+    target = lies[0]
+    static = Static(tools)
+    rows = [np.argpartition(-static.scores(vectors[step.query]), K)[:K] for step in asked]
+    without = [float(target in {tool_ids[row] for row in best}) for best in rows]
+    served = [float(target in step.shown[:K]) for step in asked]
+    _, p_value = paired_test(served, without)
+    shares = {"served": float(np.mean(served)), "static": float(np.mean(without))}
+    return {"tool_id": target, "lies": len(lies), "n": len(asked), **shares, "p_value": p_value}
+
+
 def curves(figures: dict[str, list[float]], kinds: Sequence[str]) -> dict[str, dict[str, list[tuple[int, float]]]]:
     """Slice -> arm -> (queries so far, mean of the last ``WINDOW`` figures of the slice)."""
     found: dict[str, dict[str, list[tuple[int, float]]]] = {}
@@ -243,6 +192,7 @@ def measure(run_dir: Path) -> dict[str, Any]:
     vectors = dict(zip(texts, retriever.vectors(texts), strict=True))
     figures = compare(steps, corpus, vectors, retriever.dense.tool_ids, retriever.dense.vectors, config.seed)
     kinds = [str(r["kind"]) for r in seen]
+    reached = poisoning(steps, vectors, retriever.dense.tool_ids, retriever.dense.vectors)
     changes = [(i + 1, str(r["release"])) for i, r in enumerate(seen) if i == 0 or seen[i - 1]["release"] != r["release"]]
     return {
         "queries": len(seen),
@@ -250,7 +200,18 @@ def measure(run_dir: Path) -> dict[str, Any]:
         "curves": curves(figures, kinds),
         "verdicts": verdicts(figures, kinds),
         "releases": changes,
+        "poisoning": reached,
+        "poisoning_said": poison_line(reached),
     }
+
+
+def poison_line(found: Mapping[str, Any]) -> str:
+    """``poisoning`` in words."""
+    if not found:
+        return "Nobody cheated."
+    claim = f"The cheating client claimed {found['lies']} times that {found['tool_id']} succeeded: it is among the first {K} in"
+    shares = f"{100 * found['served']:.1f} % of the last {found['n']} answers (static encoder: {100 * found['static']:.1f} %"
+    return f"{claim} {shares}, p {found['p_value']:.2f})."
 
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -269,6 +230,7 @@ def command(run_dir: Annotated[Path, typer.Argument(help="The run directory of a
         shown.add_row(row["slice"], row["against"], str(row["n"]), *values, f"{row['p_value']:.3f}")
     console = Console()
     console.print(shown)
+    console.print(found["poisoning_said"], highlight=False, soft_wrap=True)
     console.print(f"Report: {report.write(run_dir)}", highlight=False, soft_wrap=True)
 
 

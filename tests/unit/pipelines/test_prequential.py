@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from actors.core.types import Catalog, Corpus, Query, Tool
-from pipelines.prequential import MovedTools, Static, Step, compare, read_steps, replay, verdicts
+from pipelines.alternatives import MovedTools, Static
+from pipelines.click_model import CHEAT
+from pipelines.prequential import Step, compare, poison_line, poisoning, read_steps, replay, verdicts
 
 TOOLS = [f"t{i}" for i in range(8)]
 TABLE = np.eye(8, dtype=np.float32)
@@ -50,6 +52,19 @@ def test_verdicts_are_about_the_end_of_the_stream() -> None:
     assert rows[0]["p_value"] < 0.01
 
 
+def test_what_a_cheat_reached_is_counted_in_the_last_answers() -> None:
+    lies = [Step(f"x{i}", "text 0", None, {"t7": True}, (), CHEAT) for i in range(5)]
+    asked = [Step(f"r{i}", f"text {i % 4}", {}, {}, ("t7",) if i >= 80 else ("t0",)) for i in range(90)]
+    # Cosines of a query with all tools but its own are equal, so t7 is pushed out of the static encoder's first five.
+    tools = TABLE - 0.1 * np.eye(8, dtype=np.float32)[:, [7] * 8].T
+    found = poisoning([*lies, *asked], VECTORS, TOOLS, tools)
+    assert (found["tool_id"], found["lies"], found["n"], found["static"]) == ("t7", 5, 30, 0.0)
+    assert found["served"] == pytest.approx(1 / 3)
+    assert found["p_value"] < 0.05
+    assert "claimed 5 times that t7" in poison_line(found)
+    assert poison_line(poisoning(asked, VECTORS, TOOLS, tools)) == "Nobody cheated."
+
+
 def test_steps_are_read_off_log_and_record(tmp_path: Path) -> None:
     shown = [{"tool_id": "t1", "rank": 1, "score": 0.5, "propensity": 1.0}]
     search = {"version": 1, "type": "search", "tenant": "a", "release": "1", "train_on": True, "tools": shown}
@@ -70,3 +85,4 @@ def test_steps_are_read_off_log_and_record(tmp_path: Path) -> None:
     assert steps[0].record is None
     assert steps[0].outcomes == {"t1": False, "t2": True}
     assert steps[1].record == pytest.approx(record)
+    assert (steps[0].shown, steps[0].tenant) == (("t1",), "a")
