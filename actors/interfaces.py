@@ -52,7 +52,10 @@ class Stages(Protocol):
         """Publish ``rewrites(u)`` made by exactly ``rewriter_version``."""
 
     async def train_encoder(self, unit: Unit) -> dict[str, Any]:
-        """Consume ``rewrites(u)``; publish retriever ``u + 1`` (encoder and index as one)."""
+        """Consume ``rewrites(u)``; publish encoder ``u + 1``."""
+
+    async def build_index(self, unit: Unit) -> dict[str, Any]:
+        """Consume encoder ``u + 1``; publish retriever ``u + 1`` (encoder and index as one)."""
 
     async def score(self, unit: Unit, retriever_version: int) -> dict[str, Any]:
         """Consume ``rewrites(u)``; publish ``scored(u)`` and ``pairs(u)`` made by exactly ``retriever_version``."""

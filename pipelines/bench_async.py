@@ -36,7 +36,7 @@ from pipelines.command_line import library_logs, run_app
 from pipelines.job import Job
 from pipelines.units import COHYDE, Planned
 
-STAGES = ("generate", "train_encoder", "score", "train_rewriter")
+STAGES = ("generate", "train_encoder", "build_index", "score", "train_rewriter")
 ROLES = ("rewriter", "encoder_trainer", "rewriter_trainer", "index_builder", "scorer")
 
 

@@ -9,16 +9,19 @@ lags 0 and one unit that holds every query; ``continual`` is this loop with smal
     consumes the unit's queries; produces rewrites(u); waits for rewriter >= u - ``max_rewriter_lag``; unblocked by
     ``train_rewriter``.
 ``train_encoder(u)``
-    consumes rewrites(u), or queries alone where the arm has no rewriter; produces retriever u + 1; waits for rewrites(u), or for
-    nothing; unblocked by ``generate``.
+    consumes rewrites(u), or queries alone where the arm has no rewriter; produces encoder u + 1; waits for rewrites(u) and for
+    retriever >= u - ``max_rewriter_lag``, which gives hard negatives; unblocked by ``generate`` and ``build_index``.
+``build_index(u)``
+    consumes encoder u + 1; produces retriever u + 1; waits for encoder u + 1; unblocked by ``train_encoder``, which meanwhile goes
+    on with the next unit where the lag allows it.
 ``score(u)``
     consumes rewrites(u); produces scored(u) and pairs(u); waits for rewrites(u) and for retriever >= u + 1 -
-    ``max_retriever_lag``, or for the fixed one where the arm trains no encoder; unblocked by ``generate`` and ``train_encoder``.
+    ``max_retriever_lag``, or for the fixed one where the arm trains no encoder; unblocked by ``generate`` and ``build_index``.
 ``train_rewriter(u)``
     consumes pairs(u); produces rewriter u + 1; waits for pairs(u); unblocked by ``score``.
 ``judge(u)`` (where there is a gate)
     consumes rewriter u + 1 and retriever u + 1; produces a candidate release and what the gate said of it; waits for both;
-    unblocked by ``train_encoder`` and ``train_rewriter``. A gate that is slower than training judges the newest pair and passes
+    unblocked by ``build_index`` and ``train_rewriter``. A gate that is slower than training judges the newest pair and passes
     over those between.
 ``watchdog``
     consumes ``Stages.progress``; produces nothing; waits for the clock; ended by the end of the others.
@@ -42,7 +45,7 @@ from actors.interfaces import Stages, UnitSource
 from configs.schema import LoopConfig
 from pipelines.units import COHYDE, Arm
 
-STAGES_IN_A_ROW = 4
+STAGES_IN_A_ROW = 5
 """A gate opens at the latest after this many stages one behind the other, so its deadline is that many stage deadlines."""
 
 CANCEL_TIMEOUT_S = 10.0
@@ -118,6 +121,7 @@ class _Loop:
         self.taken: dict[int, Unit] = {}
         self.starving = False
         self.rewriter = Gate("rewriter", rewriter)
+        self.encoder = Gate("encoder", retriever)
         self.retriever = Gate("retriever", retriever)
         self.rewrites = Gate("rewrites", first - 1)
         self.pairs = Gate("pairs", rewriter - 1)
@@ -131,7 +135,7 @@ class _Loop:
         if self.arm.train_rewriter:
             loops |= {"generate": self.generate(), "score": self.score(), "train_rewriter": self.train_rewriter()}
         if self.arm.train_encoder:
-            loops["train_encoder"] = self.train_encoder()
+            loops |= {"train_encoder": self.train_encoder(), "build_index": self.build_index()}
         if self.gate:
             loops["judge"] = self.judge()
         return loops
@@ -169,7 +173,17 @@ class _Loop:
             if self.arm.train_rewriter:
                 await self._wait(self.rewrites, unit.index, f"train_encoder of unit {unit.index}")
                 lag = {"lag": self._rewriter_lag(unit)}
+            oldest = max(0, unit.index - self.config.max_rewriter_lag)
+            await self._wait(self.retriever, oldest, f"train_encoder of unit {unit.index}")
             await self._work("train_encoder", index, start, self.stages.train_encoder(unit), lag)
+            await self.encoder.publish(unit.index + 1)
+
+    async def build_index(self) -> None:
+        for index in self._from(self.trained_retriever):
+            start = time.monotonic()
+            unit = await self._unit(index)
+            await self._wait(self.encoder, unit.index + 1, f"build_index of unit {unit.index}")
+            await self._work("build_index", index, start, self.stages.build_index(unit), {})
             await self.retriever.publish(unit.index + 1)
 
     async def score(self) -> None:

@@ -163,23 +163,27 @@ class RayStages:
         return loaded | await in_thread(lambda: self._score(unit, retriever_version), "score")
 
     async def train_encoder(self, unit: Unit) -> dict[str, Any]:
-        """Have the learner make encoder u + 1, then the index builder retriever u + 1."""
+        """Have the learner make encoder u + 1."""
         version = unit.index + 1
-        metrics: dict[str, Any] = {}
-        if not self.store.has("encoder", version):
-            negatives = await in_thread(lambda: self._negatives(unit), "negatives")
-            log = [asdict(example) for example in self.examples.get(unit.index, ())]
-            root = self.data_root if self.arm.train_rewriter else None
-            job = self._job(unit) | {"negatives": negatives, "data_root": root, "log": log}
-            metrics = await self._learn(self.handles.encoder, "encoder", job)
+        if self.store.has("encoder", version):
+            return {}
+        mined_by = min(unit.index, (await self.latest())[1])
+        negatives = await in_thread(lambda: self._negatives(unit, mined_by), "negatives")
+        log = [asdict(example) for example in self.examples.get(unit.index, ())]
+        root = self.data_root if self.arm.train_rewriter else None
+        job = self._job(unit) | {"negatives": negatives, "data_root": root, "log": log}
+        return await self._learn(self.handles.encoder, "encoder", job)
+
+    async def build_index(self, unit: Unit) -> dict[str, Any]:
+        """Have the index builder make retriever u + 1."""
+        version = unit.index + 1
         build = self.handles.index_builder.build.remote(version, self.found.get(unit.index, ()))
-        built: dict[str, Any] = await remote.ask(
-            build, self.config.loop.stage_timeout_s, f"the index builder, which builds retriever {version}"
-        )
+        whom = f"the index builder, which builds retriever {version}"
+        built: dict[str, Any] = await remote.ask(build, self.config.loop.stage_timeout_s, whom)
         if self.store.has("encoder", 0):
             self.store.pin("encoder", 0, "warm-start")
-        self.store.collect("encoder", keep=ENCODER_STATES_KEPT)
-        return metrics | built
+        self.store.collect("encoder", keep=ENCODER_STATES_KEPT + self.config.loop.max_rewriter_lag)
+        return built
 
     async def train_rewriter(self, unit: Unit) -> dict[str, Any]:
         """Have the learner make rewriter u + 1 from pairs(u)."""
@@ -237,8 +241,8 @@ class RayStages:
             datasets.write("pairs", unit.index, stages.pair_rows(scored, self.config.rewriter, 0), self.data_root)
         return stages.score_metrics(scored, datasets.read("pairs", unit.index, self.data_root))
 
-    def _negatives(self, unit: Unit) -> dict[str, list[str]]:
-        """Hard negatives by the retriever before the unit's: of all labelled queries, or, where units are small, of its own."""
+    def _negatives(self, unit: Unit, version: int) -> dict[str, list[str]]:
+        """Hard negatives by retriever ``version``: of all labelled queries, or, where units are small, of the unit's own."""
         count = self.config.encoder.mined_negatives
         if not count:
             return {}
@@ -246,7 +250,7 @@ class RayStages:
             wanted = [q for q in self.queries.values() if q.split == "train" and q.kind in LABELLED_KINDS]
         else:
             wanted = [self.queries[query_id] for query_id in unit.query_ids]
-        asked = self.handles.scorer.mine_negatives.remote(unit.index, wanted, count)
+        asked = self.handles.scorer.mine_negatives.remote(version, wanted, count)
         mined = remote.ask_now(asked, self.config.loop.stage_timeout_s, "the scorer, which mines negatives")
         return dict(zip((q.query_id for q in wanted), mined, strict=True))
 

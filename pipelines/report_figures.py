@@ -17,7 +17,7 @@ from markupsafe import Markup
 from pipelines import report_plots as plots
 from pipelines.compare import COHYDE, LABELS, Row
 
-STAGES = ("generate", "train_encoder", "score", "train_rewriter", "judge")
+STAGES = ("generate", "train_encoder", "build_index", "score", "train_rewriter", "judge")
 MODES = ("raw", "rewrite", "fused", "hybrid")
 LONGEST_PAUSE_S = 120.0
 """A longer gap between two events is a run that stood still (stopped, resumed later): it counts as this long."""

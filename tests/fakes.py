@@ -20,6 +20,7 @@ class FakeDisk:
 
     rewriter: dict[int, str] = field(default_factory=lambda: {0: "rewriter-warm"})
     retriever: dict[int, str] = field(default_factory=lambda: {-1: "retriever-frozen", 0: "retriever-warm"})
+    encoder: dict[int, str] = field(default_factory=lambda: {0: "encoder-warm"})
     rewrites: dict[int, tuple[str, int]] = field(default_factory=dict)
     pairs: dict[int, tuple[str, int]] = field(default_factory=dict)
     judged: dict[int, str] = field(default_factory=dict)
@@ -50,12 +51,18 @@ class FakeStages:
         return {"rewriter_version": self.disk.rewrites[unit.index][1]}
 
     async def train_encoder(self, unit: Unit) -> dict[str, Any]:
-        if unit.index + 1 not in self.disk.retriever:
+        if unit.index + 1 not in self.disk.encoder:
             await self._work("train_encoder", unit)
             self.disk.trained["encoder"].append(unit.index)
             rewrites = self.disk.rewrites.get(unit.index, ("no rewrites", 0))[0]
-            self.disk.retriever[unit.index + 1] = digest(self.disk.retriever[unit.index], rewrites, unit)
+            self.disk.encoder[unit.index + 1] = digest(self.disk.encoder[unit.index], rewrites, unit)
         return {"loss": 0.5}
+
+    async def build_index(self, unit: Unit) -> dict[str, Any]:
+        if unit.index + 1 not in self.disk.retriever:
+            await self._work("build_index", unit)
+            self.disk.retriever[unit.index + 1] = digest(self.disk.encoder[unit.index + 1])
+        return {}
 
     async def score(self, unit: Unit, retriever_version: int) -> dict[str, Any]:
         if unit.index not in self.disk.pairs:

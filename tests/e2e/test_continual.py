@@ -83,7 +83,7 @@ def test_units_of_the_log_are_trained_judged_and_reported(world: Path, tmp_path:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Report:" in done.stdout
     trained = stages(run_dir)
-    for stage in ("generate", "train_encoder", "score", "train_rewriter"):
+    for stage in ("generate", "train_encoder", "build_index", "score", "train_rewriter"):
         assert [e["unit"] for e in trained if e["stage"] == stage] == [0, 1, 2]
     assert max(e["lag"] for e in trained if "lag" in e) <= 1
     counts = trained_examples(run_dir)

@@ -38,7 +38,7 @@ def test_rounds_put_the_stages_in_a_row() -> None:
     run(stages)
     assert time.monotonic() - started < 1
     order = [(stage, unit) for what, stage, unit in stages.log if what == "end"]
-    row = ["generate", "train_encoder", "score", "train_rewriter"]
+    row = ["generate", "train_encoder", "build_index", "score", "train_rewriter"]
     assert order == [(stage, unit) for unit in range(3) for stage in row]
     assert stages.overlaps == set()
     assert stages.disk.rewrites[2][1] == 2 and stages.disk.pairs[2][1] == 3, "made by exactly the versions of lag 0"
@@ -61,6 +61,17 @@ def test_continual_overlaps_within_the_bound() -> None:
     assert most == 2, "never more than lag + 1 units in flight"
 
 
+def test_the_encoder_goes_on_while_its_index_is_built_but_not_further_than_the_lag() -> None:
+    stages = FakeStages(seconds={"build_index": 0.03, "train_encoder": 0.01})
+    run(stages, CONTINUAL.model_copy(update={"units": 5}))
+    assert frozenset({"build_index", "train_encoder"}) in stages.overlaps
+    built = 0
+    for what, stage, unit in stages.log:
+        built = unit + 1 if (what, stage) == ("end", "build_index") else built
+        if (what, stage) == ("start", "train_encoder"):
+            assert built >= unit - 1
+
+
 def test_retriever_lag_lets_scoring_run_ahead() -> None:
     stages = FakeStages(seconds={"train_encoder": 0.02})
     run(stages, CONTINUAL.model_copy(update={"max_retriever_lag": 1}))
@@ -81,7 +92,8 @@ def test_equal_seeds_give_equal_results_at_lag_zero() -> None:
 def test_encoder_alone_generates_nothing() -> None:
     stages = FakeStages(disk=FakeDisk(rewriter={-1: "base"}))
     events = run(stages, arm=ENCODER_ALONE)
-    assert {stage for _, stage, _ in stages.log} == {"train_encoder"}
+    assert {stage for _, stage, _ in stages.log} == {"train_encoder", "build_index"}
+    assert stages.overlaps == set(), "negatives come from the newest retriever"
     assert max(stages.disk.retriever) == 3
     assert "lag" not in events[1]
 
@@ -96,7 +108,7 @@ def test_qta_scores_with_the_fixed_retriever() -> None:
 
 def test_events_tell_work_and_wait_apart() -> None:
     events = run(FakeStages(seconds={"generate": 0.05}), ROUNDS.model_copy(update={"units": 1}))
-    assert [event["event"] for event in events] == ["started", *["stage"] * 4, "ended"]
+    assert [event["event"] for event in events] == ["started", *["stage"] * 5, "ended"]
     stage = {event["stage"]: event for event in events if event["event"] == "stage"}
     assert stage["generate"]["worked_s"] >= 0.05 > stage["generate"]["waited_s"]
     assert stage["train_encoder"]["waited_s"] >= 0.05 > stage["train_encoder"]["worked_s"]
@@ -165,7 +177,7 @@ def test_a_stages_own_timeout_is_told_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("loop", [ROUNDS, CONTINUAL], ids=["rounds", "continual"])
-@pytest.mark.parametrize("stage", ["generate", "train_encoder", "score", "train_rewriter"])
+@pytest.mark.parametrize("stage", ["generate", "train_encoder", "build_index", "score", "train_rewriter"])
 @pytest.mark.parametrize("unit", [0, 1, 2])
 def test_resume_trains_each_unit_exactly_once(loop: LoopConfig, stage: str, unit: int) -> None:
     disk, whole = FakeDisk(), FakeStages()
