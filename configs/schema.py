@@ -71,7 +71,7 @@ class EncoderConfig(Section):
     """Rewrites in a unit's batch, on top of its pairs, as a share of them (CoHyDE only)."""
     catalog_share: Share = 0.15
     """Share of a unit's pairs that come from the catalog's own sentences, against forgetting."""
-    feedback_weight: Annotated[float, Field(ge=0)] = 0.3
+    feedback_weight: Annotated[float, Field(ge=0)] = 0.4
     """How much of the mean query that users found a tool by is added to the tool's vector (continual mode); 0 adds none."""
     index: Literal["exact", "hnsw"] = "exact"
     """FAISS index; exact is the reference."""

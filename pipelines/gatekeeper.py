@@ -1,8 +1,8 @@
 """From a trained pair to a release that is served, or kept with the reason (DESIGN, learning recipe 8).
 
 Invariants: what judges was never trained on; the weight of the rewrites is fitted on one half of the dev queries and judged on the
-other, both ways round; a version is judged once, also over restarts; figures of the served release and of the frozen base are for
-the very queries that the candidate is judged by.
+other, both ways round; a version is judged once, also over restarts; figures of the rivals (the served release, the best that was
+served, the frozen base) are for the very queries that the candidate is judged by.
 """
 
 from __future__ import annotations
@@ -62,10 +62,19 @@ class Gatekeeper:
         rivals = {"frozen": await self._figures(FROZEN, log)}
         if served is not None:
             rivals["served"] = await self._figures(self._releases.get(served.number), log)
+            best = self._best()
+            if best.number != served.number:
+                rivals["best"] = await self._figures(best, log)
         figures = await self._figures(candidate, log)
         queries = [*self._dev, *log]
         verdict = judge(figures, rivals, _slices(queries), self._config.gate.tolerance)
         return self._decide(candidate, verdict, pinned=served is not None and served.pinned)
+
+    def _best(self) -> Release:
+        """Of all that were ever served, the one with the best mean of dev's slices when it was judged."""
+        numbers = {entry["number"] for entry in self._releases.audit() if entry["action"] == "promoted"}
+        served = [self._releases.get(number) for number in sorted(numbers)]
+        return max(served, key=lambda release: sum(release.figures.get(kind, 0.0) for kind in LABELLED_KINDS))
 
     def _decide(self, candidate: Release, verdict: Verdict, pinned: bool) -> dict[str, Any]:
         figures = {c.slice: c.candidate for c in verdict.comparisons}

@@ -107,6 +107,15 @@ def test_a_worse_pair_is_kept_with_the_reason_and_the_served_one_stays(releases:
     assert releases.served().number == 1  # type: ignore[union-attr]
 
 
+def test_small_falls_do_not_add_up(releases: Releases) -> None:
+    slide = {1: {"standard": 0.75, "vague": 0.2}, 2: {"standard": 0.75, "vague": 0.193}, 3: {"standard": 0.75, "vague": 0.186}}
+    hosts = Hosts(BETTER | slide)
+    keeper = gatekeeper(releases, hosts)
+    assert [judge(keeper, version)["promoted"] for version in (1, 2, 3)] == [True, True, False]
+    assert releases.audit()[-1]["reason"].endswith("against the best release")
+    assert "vague falls -1.4 points" in releases.audit()[-1]["reason"]
+
+
 def test_a_version_is_judged_once_also_by_a_restarted_gate(releases: Releases) -> None:
     hosts = Hosts(BETTER)
     first = judge(gatekeeper(releases, hosts), 1)

@@ -1,4 +1,4 @@
-"""The gate: never worse on any slice, against anybody, and better somewhere."""
+"""The gate: never worse on any slice, against anybody."""
 
 import random
 
@@ -63,9 +63,14 @@ def test_candidates_that_are_as_good_are_rarely_refused_for_a_fall() -> None:
     assert refused < 200 * 0.2
 
 
-def test_without_a_gain_nothing_is_swapped() -> None:
-    promote, reason = verdict(BASE, BASE)
-    assert (promote, reason.startswith("nothing gained")) == (False, True)
+def test_the_mean_of_the_slices_may_not_fall_though_chance_explains_each() -> None:
+    assert verdict(BASE, BASE)[0]
+    # Two queries of twenty lost on each slice: no test tells, together it is more than the tolerance.
+    served = figures(0.7, 0.4)
+    candidate = {q: 0.0 if q in IDS[:2] + IDS[20:22] else value for q, value in served.items()}
+    found = judge(candidate, {"served": served}, SLICES, 0.01)
+    assert not any(c.falls for c in found.comparisons)
+    assert (found.promote, found.reason) == (False, "the mean of the slices falls -5.5 points against the served release")
 
 
 def test_the_first_release_needs_only_not_to_fall() -> None:
