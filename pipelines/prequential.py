@@ -30,7 +30,7 @@ from actors.core.events import EventError, OutcomeEvent, SearchEvent, parse
 from actors.core.fusion import Vectors
 from actors.core.ranking import ndcg, paired_test
 from actors.core.types import Corpus, InputError, Query
-from pipelines import catalogs, report
+from pipelines import catalogs, report, stream_picture
 from pipelines.alternatives import HEAD_RATES, TOOL_RATES, Head, Learner, MovedTools, Static
 from pipelines.arms import write_json
 from pipelines.click_model import CHEAT
@@ -41,8 +41,8 @@ from pipelines.simulate import RECORD
 
 K = 5
 WINDOW, POINTS = 200, 150
-"""Queries in the mean of a curve's point, and points of a curve, at most."""
-RESULT = "prequential.json"
+"""Queries in the mean of a curve's point, and points of a curve, at most; a slice of few queries has shorter means."""
+RESULT, PICTURE = "prequential.json", "prequential.png"
 LAST = 1 / 3
 """Part of the stream, at its end, that the verdict is about."""
 
@@ -160,14 +160,19 @@ def poisoning(steps: Sequence[Step], vectors: dict[str, Vectors], tool_ids: Sequ
     return {"tool_id": target, "lies": len(lies), "n": len(asked), **shares, "p_value": p_value}
 
 
+def window(count: int) -> int:
+    """Figures in the mean of a curve's point, for a slice of ``count`` queries."""
+    return min(WINDOW, max(1, round(count * LAST)))
+
+
 def curves(figures: dict[str, list[float]], kinds: Sequence[str]) -> dict[str, dict[str, list[tuple[int, float]]]]:
-    """Slice -> arm -> (queries so far, mean of the last ``WINDOW`` figures of the slice)."""
+    """Slice -> arm -> (queries so far, mean of the slice's last ``window`` figures)."""
     found: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for kind in ("all", "standard", "vague"):
         places = [i for i in range(len(kinds)) if kind in ("all", kinds[i])]
-        width = min(WINDOW, len(places))
-        if width == 0:
+        if not places:
             continue
+        width = window(len(places))
         found[kind] = {}
         for arm, values in figures.items():
             sums = np.concatenate([[0.0], np.cumsum([values[i] for i in places])])
@@ -194,10 +199,11 @@ def measure(run_dir: Path) -> dict[str, Any]:
     kinds = [str(r["kind"]) for r in seen]
     reached = poisoning(steps, vectors, retriever.dense.tool_ids, retriever.dense.vectors)
     changes = [(i + 1, str(r["release"])) for i, r in enumerate(seen) if i == 0 or seen[i - 1]["release"] != r["release"]]
+    by_slice = curves(figures, kinds)
     return {
         "queries": len(seen),
-        "window": WINDOW,
-        "curves": curves(figures, kinds),
+        "window": {name: window(len(kinds) if name == "all" else kinds.count(name)) for name in by_slice},
+        "curves": by_slice,
         "verdicts": verdicts(figures, kinds),
         "releases": changes,
         "poisoning": reached,
@@ -219,9 +225,12 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 
 @app.command()
 def command(run_dir: Annotated[Path, typer.Argument(help="The run directory of a continual run on a simulated log.")]) -> None:
-    """Hold what was served over a simulated log against three alternatives; writes prequential.json and the report."""
+    """Hold what was served over a simulated log against three alternatives; writes prequential.json, prequential.png and the
+    report.
+    """
     found = measure(run_dir)
     write_json(run_dir / RESULT, found)
+    stream_picture.write(found, run_dir / PICTURE)
     shown = Table(box=box.SIMPLE_HEAD, title=f"last third of {found['queries']} queries, nDCG@5 (%)")
     for name in ("slice", "against", "n", "served", "rival", "difference", "p"):
         shown.add_column(name, justify="left" if name in ("slice", "against") else "right")

@@ -152,7 +152,7 @@ def stream_figures(stream: Mapping[str, Any]) -> dict[str, Any]:
     figures = []
     for name, by_arm in stream.get("curves", {}).items():
         series = {arm: [(place, 100 * value) for place, value in points] for arm, points in by_arm.items()}
-        title = f"{name} queries, mean of the last {stream['window']}"
+        title = f"{name} queries, mean of the last {stream['window'][name]}"
         figures.append(Figure(title, Markup(plots.lines(series, colours, title, "queries so far", "NDCG@5 (%)"))))
     return {"figures": figures, "keys": [(arm, colours[arm], False) for arm in arms]}
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from actors.core.types import Catalog, Corpus, Query, Tool
+from pipelines import stream_picture
 from pipelines.alternatives import MovedTools, Static
 from pipelines.click_model import CHEAT
-from pipelines.prequential import Step, compare, poison_line, poisoning, read_steps, replay, verdicts
+from pipelines.prequential import Step, compare, curves, poison_line, poisoning, read_steps, replay, verdicts
 
 TOOLS = [f"t{i}" for i in range(8)]
 TABLE = np.eye(8, dtype=np.float32)
@@ -50,6 +51,17 @@ def test_verdicts_are_about_the_end_of_the_stream() -> None:
     rows = verdicts(figures, ["vague"] * 90)
     assert [(r["slice"], r["n"], r["difference"]) for r in rows] == [("all", 30, 0.5), ("vague", 30, 0.5)]
     assert rows[0]["p_value"] < 0.01
+
+
+def test_curves_are_running_means_and_are_drawn(tmp_path: Path) -> None:
+    kinds = ["standard"] * 3 + ["vague"] * 6
+    figures = {"served": [1.0] * 3 + [0.0] * 3 + [1.0] * 3, "static": [0.0] * 9}
+    found = curves(figures, kinds)
+    assert found["standard"]["served"] == [(1, 1.0), (2, 1.0), (3, 1.0)]
+    assert found["vague"]["served"] == [(5, 0.0), (6, 0.0), (7, 0.5), (8, 1.0), (9, 1.0)]
+    drawn = {"curves": found, "window": {"standard": 1, "vague": 2}, "releases": [(1, "start"), (5, "2")]}
+    stream_picture.write(drawn, tmp_path / "stream.png")
+    assert (tmp_path / "stream.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_what_a_cheat_reached_is_counted_in_the_last_answers() -> None:

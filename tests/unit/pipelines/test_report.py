@@ -217,7 +217,7 @@ def test_a_continual_run_shows_the_stream_and_the_gate(tmp_path: Path) -> None:
     verdicts = [{"slice": "vague", "against": "static", "n": 40, "served": 0.3, "rival": 0.2, "difference": 0.1, "p_value": 0.01}]
     curves = {"vague": {"served": [(200, 0.2), (201, 0.3)], "static": [(200, 0.2), (201, 0.2)]}}
     said = {"releases": [], "poisoning_said": "Nobody cheated."}
-    stream = {"queries": 201, "window": 200, "curves": curves, "verdicts": verdicts, **said}
+    stream = {"queries": 201, "window": {"vague": 200}, "curves": curves, "verdicts": verdicts, **said}
     (tmp_path / "prequential.json").write_text(json.dumps(stream))
     page = _page(tmp_path)
     assert "vague queries, mean of the last 200" in page
