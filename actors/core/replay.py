@@ -133,8 +133,8 @@ class Replay:
         return [*chosen, *old]
 
     def remembered(self) -> list[Example]:
-        """What users found, as far as it is kept: examples that wait and the reservoir."""
-        return [*self._waiting, *self._reservoir]
+        """What users found: the reservoir, and as many of the newest that wait as it may hold."""
+        return [*self._waiting[-self._limits.reservoir_size :], *self._reservoir]
 
     def forget(self, tenant: str) -> int:
         """Drop all examples of a tenant; return how many there were."""
