@@ -28,6 +28,7 @@ SHOW_EVERY_S = 0.5
 PLAIN_EVERY_S = 15.0
 """Where the output is no terminal, one line is printed this often."""
 ANSWER_TIMEOUT_S = 10.0
+RENEW_EVERY_S = 2.0
 
 
 class Monitor:
@@ -39,6 +40,8 @@ class Monitor:
         self._stages: dict[str, dict[str, float]] = {}
         self._moves = 0
         self._metrics: dict[str, Gauge | Counter] = {}
+        self._gauges: dict[tuple[str, tuple[tuple[str, str], ...]], Sample] = {}
+        self._renewed = 0.0
 
     def progress(self, stage: str, done: int, total: int) -> None:
         """Note that ``stage`` did ``done`` of ``total``; a smaller ``done`` than before is a new start."""
@@ -73,13 +76,23 @@ class Monitor:
                 metric.inc(sample.value, labels)
         else:
             metric.set(sample.value, labels)
+            self._gauges[sample.name, sample.labels] = sample
 
     def snapshot(self) -> dict[str, Any]:
         """``{"moves": int, "stages": {stage: {"done", "total", "begun", "started", "updated"}}}``.
 
         ``begun`` is what was done already when it started; times are in seconds since the epoch.
         """
+        self._renew()
         return {"moves": self._moves, "stages": {name: dict(stage) for name, stage in self._stages.items()}}
+
+    def _renew(self) -> None:
+        """Set all gauges again: Ray exports a gauge once after it was set, and a scraper that comes later would not find it."""
+        now = time.monotonic()
+        if now - self._renewed >= RENEW_EVERY_S:
+            self._renewed = now
+            for sample in list(self._gauges.values()):
+                self._export(sample)
 
     def health(self) -> int:
         """The process id."""
