@@ -13,7 +13,7 @@ ARGS ?=
 RUN := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint bench bench-async serve clean
+.PHONY: help install demo test faults lint bench bench-async serve clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ demo: install ## Co-train on the AWS SDK's operations and print the comparison (
 
 test: install ## Run all tests, the fast ones first
 	@$(RUN) -m pytest $(TESTS)
+
+faults: install ## Kill parts of a continual run, on a cluster of three nodes
+	@$(RUN) -m pytest -m faults -s tests/faults tests/ray
 
 lint: install ## Check style, formatting and types
 	@$(RUN) -m ruff check .
