@@ -10,11 +10,16 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 import typer
 
 from configs.errors import InputError
+
+
+LOG_BYTES, LOGS_KEPT = 20_000_000, 2
+"""A run may have no end; its log must."""
 
 
 def run_app(app: typer.Typer, program: str, arguments: Sequence[str] | None = None) -> int:
@@ -40,9 +45,10 @@ def library_logs(directory: Path) -> None:
     """Send what libraries log or warn to ``driver.log`` in ``directory``; silence their bars."""
     directory.mkdir(parents=True, exist_ok=True)
     os.environ |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    logging.basicConfig(
-        filename=directory / "driver.log", level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s"
-    )
+    file = RotatingFileHandler(directory / "driver.log", maxBytes=LOG_BYTES, backupCount=LOGS_KEPT)
+    # Ray Data logs at DEBUG whatever the root's level is.
+    file.setLevel(logging.INFO)
+    logging.basicConfig(handlers=[file], level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     logging.captureWarnings(True)
     warnings.simplefilter("default")
     # Ray's native code writes to the descriptor itself; what Python prints still reaches the user.
