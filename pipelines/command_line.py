@@ -17,7 +17,6 @@ import typer
 
 from configs.errors import InputError
 
-
 LOG_BYTES, LOGS_KEPT = 20_000_000, 2
 """A run may have no end; its log must."""
 

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import ray
 import ray.train
-from ray.train import Checkpoint, FailureConfig, RunConfig, ScalingConfig
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from actors import remote
@@ -44,6 +44,7 @@ CONTROL_TIMEOUT_S = 60.0
 ASK_AGAIN_S = 60.0
 """How long the feed may hold a question; how long a stage may take is the loop's affair."""
 VERSION_FILE = "version.txt"
+CHECKPOINTS_KEPT = 2
 
 
 def fit(
@@ -82,6 +83,8 @@ def fit(
             name=name,
             storage_path=train_root,
             failure_config=FailureConfig(max_failures=config.loop.max_failures),
+            # They name a version and hold nothing else; a run may have no end.
+            checkpoint_config=CheckpointConfig(num_to_keep=CHECKPOINTS_KEPT),
             worker_runtime_env={"env_vars": remote.thread_environment(place.threads)},
         ),
     )
