@@ -50,6 +50,7 @@ async def _train(shared: Job, console: Console, source: Source) -> None:
         judge = remote.make_scorer(shared.config, shared.shared_corpus, arm.store_root, shared.precision, shared.monitor)
         intake = _intake(shared, arm, source)
         stages.gatekeeper = _gatekeeper(shared, arm, judge, intake)
+        stages.found = intake.remembered
         labelled = [q.query_id for q in shared.looped]
         units = StreamUnits(intake, labelled, shared.config, stages.admit, _drift_watch(shared, judge))
         console.print(f"reading the query log: {shared.config.stream.source} {shared.config.stream.address}", highlight=False)

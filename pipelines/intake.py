@@ -140,14 +140,6 @@ class Intake:
         records = json.loads((self._store.fetch(KIND, index) / EXAMPLES_FILE).read_text(encoding="utf-8"))
         return [example_from(record) for record in records]
 
-    def remembered(self, index: int) -> list[Example]:
-        """What users had found when unit ``index`` was cut: the waiting and the trained alike, but nothing of the gate's."""
-        replay = self._replay
-        if index + 1 != self._next:
-            state = json.loads((self._store.fetch(KIND, index) / STATE_FILE).read_text(encoding="utf-8"))
-            replay = Replay.restore(self._limits.replay, state["replay"])
-        return replay.remembered()
-
     def pump(self, timeout_s: float) -> int:
         """Take in what the log has, at most one poll of it; return how many records that were."""
         try:
@@ -173,6 +165,10 @@ class Intake:
             self._told_at = now
             self._told(self.status())
         return len(records)
+
+    def remembered(self) -> list[Example]:
+        """What users found until now, the waiting and the trained alike, but nothing of the gate's. Any thread may ask."""
+        return self._replay.remembered()
 
     @property
     def held_out(self) -> list[Example]:

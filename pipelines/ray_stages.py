@@ -102,7 +102,7 @@ class RayStages:
         self.store = SnapshotStore(store_root)
         self.queries: dict[str, Query] = {query.query_id: query for query in corpus.queries}
         self.examples: dict[int, Sequence[Example]] = {}
-        self.found: dict[int, Sequence[Example]] = {}
+        self.found: Callable[[], Sequence[Example]] = tuple
         self.gatekeeper: Gatekeeper | None = None
         datasets.configure()
 
@@ -114,13 +114,10 @@ class RayStages:
         self._collect()
         return result
 
-    def admit(self, index: int, examples: Sequence[Example], found: Sequence[Example]) -> None:
-        """Take in what unit ``index`` got from users, and what they had found by then; drop what earlier units got that are through
-        the loop.
-        """
-        self.examples[index], self.found[index] = examples, found
+    def admit(self, index: int, examples: Sequence[Example]) -> None:
+        """Take in what unit ``index`` got from users, and drop what earlier units got that are through the loop."""
+        self.examples[index] = examples
         for done in [i for i in self.examples if i < index - UNITS_IN_FLIGHT]:
-            self.found.pop(done)
             for example in self.examples.pop(done):
                 self.queries.pop(example.example_id, None)
         # Last: what comes back from the reservoir stays known.
@@ -175,9 +172,9 @@ class RayStages:
         return await self._learn(self.handles.encoder, "encoder", job)
 
     async def build_index(self, unit: Unit) -> dict[str, Any]:
-        """Have the index builder make retriever u + 1."""
+        """Have the index builder make retriever u + 1, with all that users found until now."""
         version = unit.index + 1
-        build = self.handles.index_builder.build.remote(version, self.found.get(unit.index, ()))
+        build = self.handles.index_builder.build.remote(version, self.found())
         whom = f"the index builder, which builds retriever {version}"
         built: dict[str, Any] = await remote.ask(build, self.config.loop.stage_timeout_s, whom)
         if self.store.has("encoder", 0):
