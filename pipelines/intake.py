@@ -166,6 +166,13 @@ class Intake:
             self._told(self.status())
         return len(records)
 
+    def reservoir(self, index: int) -> list[Example]:
+        """The replay's reservoir as it was when unit ``index`` was cut, that unit's new examples included."""
+        if index + 1 == self._next:
+            return self._replay.reservoir
+        state = json.loads((self._store.fetch(KIND, index) / STATE_FILE).read_text(encoding="utf-8"))
+        return Replay.restore(self._limits.replay, state["replay"]).reservoir
+
     def remembered(self) -> list[Example]:
         """What users found until now, the waiting and the trained alike, but nothing of the gate's. Any thread may ask."""
         return self._replay.remembered()

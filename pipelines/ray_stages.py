@@ -102,6 +102,7 @@ class RayStages:
         self.store = SnapshotStore(store_root)
         self.queries: dict[str, Query] = {query.query_id: query for query in corpus.queries}
         self.examples: dict[int, Sequence[Example]] = {}
+        self.reservoir: dict[int, Sequence[Example]] = {}
         self.found: Callable[[], Sequence[Example]] = tuple
         self.gatekeeper: Gatekeeper | None = None
         datasets.configure()
@@ -114,10 +115,11 @@ class RayStages:
         self._collect()
         return result
 
-    def admit(self, index: int, examples: Sequence[Example]) -> None:
+    def admit(self, index: int, examples: Sequence[Example], reservoir: Sequence[Example]) -> None:
         """Take in what unit ``index`` got from users, and drop what earlier units got that are through the loop."""
-        self.examples[index] = examples
+        self.examples[index], self.reservoir[index] = examples, reservoir
         for done in [i for i in self.examples if i < index - UNITS_IN_FLIGHT]:
+            self.reservoir.pop(done)
             for example in self.examples.pop(done):
                 self.queries.pop(example.example_id, None)
         # Last: what comes back from the reservoir stays known.
@@ -167,8 +169,10 @@ class RayStages:
         mined_by = min(unit.index, (await self.latest())[1])
         negatives = await in_thread(lambda: self._negatives(unit, mined_by), "negatives")
         log = [asdict(example) for example in self.examples.get(unit.index, ())]
+        own = {example["example_id"] for example in log}
+        replay = [asdict(e) for e in self.reservoir.get(unit.index, ()) if e.example_id not in own]
         root = self.data_root if self.arm.train_rewriter else None
-        job = self._job(unit) | {"negatives": negatives, "data_root": root, "log": log}
+        job = self._job(unit) | {"negatives": negatives, "data_root": root, "log": log, "replay": replay}
         return await self._learn(self.handles.encoder, "encoder", job)
 
     async def build_index(self, unit: Unit) -> dict[str, Any]:

@@ -28,8 +28,8 @@ STOP_TIMEOUT_S = 5.0
 WAITING = 20_000
 """Examples that wait for a unit at most."""
 
-Admit = Callable[[int, Sequence[Example]], None]
-"""Takes a unit's index and its examples before the unit goes through the loop."""
+Admit = Callable[[int, Sequence[Example], Sequence[Example]], None]
+"""Takes a unit's index, its examples and the reservoir, before the unit goes through the loop."""
 
 
 def limits(config: Config) -> IntakeLimits:
@@ -77,7 +77,7 @@ class StreamUnits:
         examples = await in_thread(lambda: self._cut(index, seed), "intake")
         if examples is None:
             raise asyncio.CancelledError
-        self._admit(index, examples)
+        self._admit(index, examples, self._intake.reservoir(index))
         labelled = random.Random(seed).sample(self._labelled, min(self._mixed_in, len(self._labelled)))
         return Unit(index, seed, (*(example.example_id for example in examples), *labelled))
 

@@ -115,9 +115,9 @@ def encoder_loop(loop_config: dict[str, Any]) -> None:
         else:
             steps = config.encoder.steps_per_unit
             rewrites = _rewrites(job) if job["data_root"] else []
-            log = copies([example_from(record) for record in job["log"]], job["seed"])
+            log, replay = (copies([example_from(record) for record in job[name]], job["seed"]) for name in ("log", "replay"))
             share = 1.0 - config.stream.labelled_share
-            rows, shares = warm_start.encoder_unit(corpus, rewrites, job["negatives"], config.encoder, log, share)
+            rows, shares = warm_start.encoder_unit(corpus, rewrites, job["negatives"], config.encoder, log, share, replay)
         try:
             metrics = trainer.train(rows, shares, steps, job["seed"], progress)
         except TrainingDiverged as error:

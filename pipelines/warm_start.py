@@ -16,8 +16,10 @@ from actors.core.replay import Example, query_of
 from actors.core.types import CATALOG_KINDS, LABELLED_KINDS, LOG_KIND, Catalog, Corpus, Query
 from configs.schema import EncoderConfig
 
-KIND_WEIGHTS: dict[str, float] = {"vague": 40, "standard": 8, "symptom": 6, "sentence": 8, "example": 2, "log": 40}
+KIND_WEIGHTS: dict[str, float] = {"vague": 40, "standard": 8, "symptom": 6, "sentence": 8, "example": 2, "log": 40, "replay": 40}
 """Rows of each kind among 64 of the warm start."""
+REPLAY_KIND = "replay"
+"""The group of what users found in earlier units."""
 REWRITE = "rewrite:"
 """Prefix of the groups that hold rewrites; what follows is the query's kind."""
 
@@ -72,24 +74,21 @@ def encoder_unit(
     config: EncoderConfig,
     log: Sequence[Example] = (),
     log_share: float = 0.0,
+    replay: Sequence[Example] = (),
 ) -> tuple[list[EncoderRow], dict[str, float]]:
     """Rows of a unit: all labelled queries, the unit's ``rewrites`` (query id, text), the catalog's own text; the config's shares.
 
     Shares of queries and catalog sum to 1; that of the rewrites comes on top, so that an encoder without a rewriter sees as much of
-    all else. ``log`` are the unit's examples from users, each as often as it weighs (``replay.copies``); they take ``log_share`` of
-    what the labelled queries would have. Rewrites that are empty, or only repeat their query or one another, are left out.
-    ``negatives`` maps query ids to hard wrong tools.
+    all else. ``log`` are the unit's examples from users, ``replay`` those of earlier units, each as often as it weighs
+    (``replay.copies``); together they take ``log_share`` of what the labelled queries would have, half of it each: a few new
+    queries alone would be learned by heart, away from other wordings of the same need. Rewrites that are empty, or only repeat
+    their query or one another, are left out. ``negatives`` maps query ids to hard wrong tools.
     """
-    asked = [query_of(example) for example in log]
-    by_id = {query.query_id: query for query in [*corpus.queries, *asked]}
+    by_id = {query.query_id: query for query in [*corpus.queries, *map(query_of, log)]}
     labelled = corpus.select("train", LABELLED_KINDS)
     rows = [row for q in labelled for row in _rows(q, q.text, q.kind, corpus.catalog, negatives.get(q.query_id, ()))]
-    rows += [
-        EncoderRow(query.text, tool_id, tuple(query.gold), LOG_KIND, (*example.wrong, *negatives.get(query.query_id, ())))
-        for query, example in zip(asked, log, strict=True)
-        for tool_id in query.gold
-        if tool_id in corpus.catalog.by_id
-    ]
+    rows += [row for example in log for row in _found_rows(example, LOG_KIND, corpus.catalog, negatives)]
+    rows += [row for example in replay for row in _found_rows(example, REPLAY_KIND, corpus.catalog, negatives)]
     distinct = {(query_id, " ".join(text.split()).lower()): text for query_id, text in rewrites}
     for (query_id, plain), text in distinct.items():
         query = by_id[query_id]
@@ -99,9 +98,10 @@ def encoder_unit(
     groups = {row.group for row in rows}
     written = {g for g in groups if g.startswith(REWRITE)}
     users = 1.0 - config.catalog_share
-    of_log = log_share * users if LOG_KIND in groups else 0.0
+    found = groups & {LOG_KIND, REPLAY_KIND}
+    of_log = log_share * users if found else 0.0
     shares = _shares(written, config.rewrite_share) | _shares(groups & set(CATALOG_KINDS), config.catalog_share)
-    shares |= _shares(groups & {LOG_KIND}, of_log)
+    shares |= _shares(found, of_log)
     return rows, shares | _shares(groups & set(LABELLED_KINDS), users - of_log)
 
 
@@ -137,6 +137,13 @@ def sft_rows(queries: Sequence[Query], contexts: Mapping[str, Sequence[str]], pr
 def _rows(query: Query, anchor: str, group: str, catalog: Catalog, negatives: Sequence[str] = ()) -> list[EncoderRow]:
     gold = tuple(query.gold)
     return [EncoderRow(anchor, tool_id, gold, group, tuple(negatives)) for tool_id in gold if tool_id in catalog.by_id]
+
+
+def _found_rows(example: Example, group: str, catalog: Catalog, negatives: Mapping[str, Sequence[str]]) -> list[EncoderRow]:
+    wrong = (*example.wrong, *negatives.get(example.example_id, ()))
+    return [
+        EncoderRow(example.query, tool_id, example.right, group, wrong) for tool_id in example.right if tool_id in catalog.by_id
+    ]
 
 
 def _shares(groups: set[str], share: float) -> dict[str, float]:

@@ -132,6 +132,11 @@ class Replay:
             self._keep(example, rng)
         return [*chosen, *old]
 
+    @property
+    def reservoir(self) -> list[Example]:
+        """A uniform sample of what was trained; all of it while it fits."""
+        return list(self._reservoir)
+
     def remembered(self) -> list[Example]:
         """What users found: the reservoir, and as many of the newest that wait as it may hold."""
         return [*self._waiting[-self._limits.reservoir_size :], *self._reservoir]

@@ -134,7 +134,7 @@ def train_worker() -> psutil.Process | None:
 
 def unit_of_encoder(run: Run, data_root: str | None) -> None:
     negatives: dict[str, list[str]] = {}
-    run.job(1, negatives=negatives, data_root=data_root, log=[])
+    run.job(1, negatives=negatives, data_root=data_root, log=[], replay=[])
 
 
 def test_encoder_trains_each_version_once_though_its_worker_is_killed(

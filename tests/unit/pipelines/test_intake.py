@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from actors.core import snapshots
 from actors.core.drift import Drift
 from actors.core.joining import JoinLimits
-from actors.core.replay import ReplayLimits, is_held_out
+from actors.core.replay import Example, ReplayLimits, is_held_out
 from actors.core.snapshots import SnapshotStore
 from configs.schema import Config
 from pipelines.intake import DeadLetters, Intake, IntakeLimits
@@ -252,12 +252,15 @@ def test_units_mix_labelled_queries_in_and_are_the_same_when_asked_again(tmp_pat
     config = Config.model_validate({"loop": loop, "stream": {"tenant_share": 1.0, "join_window_s": 10}})
     admitted: dict[int, list[str]] = {}
 
+    def ids(examples: Sequence[Example]) -> list[str]:
+        return [example.example_id for example in examples]
+
     def units() -> StreamUnits:
         return StreamUnits(
             intake(tmp_path, limits(config)),
             [f"label{i}" for i in range(50)],
             config,
-            lambda index, examples: admitted.update({index: [e.example_id for e in examples]}),
+            lambda index, examples, reservoir: admitted.update({index: ids(examples), -1 - index: ids(reservoir)}),
         )
 
     first, second = [asyncio.run(units().take(index)) for index in (0, 1)]
@@ -265,7 +268,10 @@ def test_units_mix_labelled_queries_in_and_are_the_same_when_asked_again(tmp_pat
     assert [sum(q.startswith("label") for q in unit.query_ids) for unit in (first, second)] == [2, 2]
     assert list(first.query_ids[:6]) == admitted[0]
     assert len(set(first.query_ids) & set(second.query_ids)) == 2, "a quarter comes back from the reservoir"
+    assert set(admitted[-1]) == set(admitted[0]) and set(admitted[-2]) == set(admitted[0]) | set(admitted[1])
+    reservoir = admitted.pop(-1)
     assert asyncio.run(units().take(0)) == first
+    assert admitted[-1] == reservoir, "as it was then"
     remembered = {example.example_id for example in intake(tmp_path, limits(config)).remembered()}
     assert len(remembered) > len(set(admitted[0]) | set(admitted[1])), "what waits is remembered like what was trained"
     assert set(admitted[0]) | set(admitted[1]) <= remembered

@@ -93,6 +93,9 @@ def test_unit_mixes_what_users_did_into_the_labelled_queries_share() -> None:
     assert shares["log"] == pytest.approx(0.4)
     assert shares["vague"] + shares["standard"] == pytest.approx(0.4)
     assert shares["rewrite:log"] == shares["rewrite:vague"] == pytest.approx(0.125)
+    old = Example("log-0", "t", "what was said before", right=("b",), wrong=(), weight=1.0, time=0.0)
+    _, both = warm_start.encoder_unit(CORPUS, rewrites, {}, config, [seen], 0.5, [old])
+    assert both["log"] == both["replay"] == pytest.approx(0.2)
     from_log = [r for r in rows if r.group == "log"]
     assert [(r.anchor, r.tool_id, r.negatives) for r in from_log] == [("what a user said", "a", ("c", "b"))] * 2
 
