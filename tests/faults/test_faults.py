@@ -178,7 +178,7 @@ def test_a_log_that_is_silent_for_a_minute_is_waited_for(nodes: Cluster, world: 
     server = Server(tmp_path)
     lines = (world / "log" / "users.jsonl").read_text().splitlines()
     try:
-        for line in lines[:120]:
+        for line in lines[:60]:
             server.client.xadd("log", {"event": line})
         run = Run(world, tmp_path / "run", 6, "stream.source=redis", f"stream.address={server.url}", "stream.topic=log")
         run.until("rewriter", 1)
@@ -186,7 +186,7 @@ def test_a_log_that_is_silent_for_a_minute_is_waited_for(nodes: Cluster, world: 
         time.sleep(SILENCE_S)
         assert run.process.poll() is None
         server.signal(signal.SIGCONT)
-        for line in lines[120:]:
+        for line in lines[60:]:
             server.client.xadd("log", {"event": line})
         print(f"log silent for {SILENCE_S:.0f} s: through a whole unit after {run.recovery():.1f} s")
         code, said = run.end()
