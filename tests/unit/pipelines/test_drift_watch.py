@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from actors.core.drift import Drift
+from actors.core.drift import Drift, Vectors
 from actors.core.joining import Interaction
 from pipelines.drift_watch import EVERY_S, DriftWatch
 
@@ -12,9 +14,9 @@ from pipelines.drift_watch import EVERY_S, DriftWatch
 def test_looks_now_and_then_and_tells_what_it_saw() -> None:
     now, told, asked = [0.0], [], []
 
-    def embed(texts: object) -> np.ndarray:  # type: ignore[type-arg]
+    def embed(texts: Sequence[str]) -> Vectors:
         asked.append(texts)
-        rows = [[1.0, 0.01 * i] if text.startswith("old") else [0.01 * i, 1.0] for i, text in enumerate(texts)]  # type: ignore
+        rows = [[1.0, 0.01 * i] if text.startswith("old") else [0.01 * i, 1.0] for i, text in enumerate(texts)]
         vectors = np.array(rows, np.float32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
