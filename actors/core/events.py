@@ -7,6 +7,7 @@ seconds since the epoch (UTC) of the machine that wrote the event.
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
@@ -71,9 +72,14 @@ class SearchEvent(_Asked):
     """What was shown, best first."""
 
     @property
+    def request(self) -> str:
+        """What its outcomes are joined by: request ids are each tenant's own."""
+        return json.dumps([self.tenant, self.request_id])
+
+    @property
     def key(self) -> str:
         """Equal for duplicates of one event."""
-        return f"search {self.request_id}"
+        return f"search {self.request}"
 
 
 class OutcomeEvent(_Event):
@@ -85,9 +91,14 @@ class OutcomeEvent(_Event):
     result: Result
 
     @property
+    def request(self) -> str:
+        """That of the search it belongs to."""
+        return json.dumps([self.tenant, self.request_id])
+
+    @property
     def key(self) -> str:
         """Equal for duplicates of one event."""
-        return f"outcome {self.request_id} {self.tool_id} {self.result}"
+        return f"outcome {self.request} {self.tool_id} {self.result}"
 
 
 class LabelEvent(_Asked):

@@ -1,8 +1,9 @@
-"""Searches and their outcomes, joined by request id into interactions.
+"""Searches and their outcomes, joined by tenant and request id into interactions.
 
-Invariants: pure (no clock of its own); each event counts once, however often and in whatever order it arrives; an outcome that
-comes after its search was closed still counts, as an interaction of its own; what cannot be joined is named with its reason, not
-dropped. The whole state goes through ``state`` and ``Joiner.restore`` unchanged.
+Invariants: pure (no clock of its own); request ids are each tenant's own, so no tenant's event touches another's search; each event
+counts once, however often and in whatever order it arrives; an outcome that comes after its search was closed still counts, as an
+interaction of its own; what cannot be joined is named with its reason, not dropped. The whole
+state goes through ``state`` and ``Joiner.restore`` unchanged.
 """
 
 from __future__ import annotations
@@ -94,8 +95,8 @@ class Joiner:
         if isinstance(event, LabelEvent):
             return [Interaction(event.key, event.time, event.tenant, event.query, (), {}, event.tool_ids)]
         if isinstance(event, SearchEvent):
-            self._searches[event.request_id] = opened = _Open(event)
-            for outcome in self._orphans.pop(event.request_id, []):
+            self._searches[event.request] = opened = _Open(event)
+            for outcome in self._orphans.pop(event.request, []):
                 _note(opened.results, outcome)
             return []
         return self._outcome(event)
@@ -106,7 +107,7 @@ class Joiner:
         reached = max(self._newest, now - limits.window_s)
         due = [o for o in self._searches.values() if not o.closed and o.search.time + limits.window_s <= reached]
         interactions = []
-        for opened in sorted(due, key=lambda o: (o.search.time, o.search.request_id)):
+        for opened in sorted(due, key=lambda o: (o.search.time, o.search.request)):
             opened.closed = True
             interactions.append(_interaction(opened.search, opened.results))
         lost = [r for r, waiting in self._orphans.items() if min(o.time for o in waiting) + limits.window_s <= reached]
@@ -152,7 +153,7 @@ class Joiner:
         joiner = cls(limits)
         for record in state["searches"]:
             search = SearchEvent.model_validate(record["search"])
-            joiner._searches[search.request_id] = _Open(search, dict(record["results"]), record["closed"])
+            joiner._searches[search.request] = _Open(search, dict(record["results"]), record["closed"])
         joiner._hold(OutcomeEvent.model_validate(record) for record in state["orphans"])
         joiner._seen, joiner._declined = dict(state["seen"]), dict(state["declined"])
         joiner._newest, joiner.duplicates = state["newest"], state["duplicates"]
@@ -161,14 +162,14 @@ class Joiner:
     def _decline(self, event: SearchEvent | LabelEvent) -> list[Interaction]:
         """Without consent only the request's id stays, by which its outcomes are known and passed over."""
         if isinstance(event, SearchEvent):
-            self._declined[event.request_id] = event.time
-            self._orphans.pop(event.request_id, None)
+            self._declined[event.request] = event.time
+            self._orphans.pop(event.request, None)
         return []
 
     def _outcome(self, event: OutcomeEvent) -> list[Interaction]:
-        opened = self._searches.get(event.request_id)
+        opened = self._searches.get(event.request)
         if opened is None:
-            if event.request_id not in self._declined:
+            if event.request not in self._declined:
                 self._hold([event])
             return []
         changed = _note(opened.results, event)
@@ -178,7 +179,7 @@ class Joiner:
 
     def _hold(self, outcomes: Iterable[OutcomeEvent]) -> None:
         for outcome in outcomes:
-            self._orphans.setdefault(outcome.request_id, []).append(outcome)
+            self._orphans.setdefault(outcome.request, []).append(outcome)
 
 
 def _note(results: dict[str, Result], outcome: OutcomeEvent) -> bool:

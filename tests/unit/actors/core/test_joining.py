@@ -27,8 +27,8 @@ def search(request: str, time: float, *, train_on: bool = True, tenant: str = "t
     )
 
 
-def outcome(request: str, tool: str, result: Any, time: float) -> OutcomeEvent:
-    return OutcomeEvent(version=1, type="outcome", request_id=request, time=time, tenant="t", tool_id=tool, result=result)
+def outcome(request: str, tool: str, result: Any, time: float, tenant: str = "t") -> OutcomeEvent:
+    return OutcomeEvent(version=1, type="outcome", request_id=request, time=time, tenant=tenant, tool_id=tool, result=result)
 
 
 def test_outcomes_join_their_search_when_the_window_passes() -> None:
@@ -39,7 +39,7 @@ def test_outcomes_join_their_search_when_the_window_passes() -> None:
     assert joiner.waiting == 1
     joiner.take(search("later", 161), 161)
     [closed], letters = joiner.close(161)
-    assert (closed.interaction_id, closed.results, closed.late, letters) == ("search r", {"tool2": "succeeded"}, False, [])
+    assert (closed.interaction_id, closed.results, closed.late, letters) == (search("r", 1).key, {"tool2": "succeeded"}, False, [])
     assert joiner.close(161) == ([], [])
 
 
@@ -62,7 +62,7 @@ def test_order_of_arrival_does_not_matter() -> None:
         for event in random.Random(seed).sample(events, len(events)):
             joiner.take(event, 110)
         found = {i.interaction_id: i.results for i in joiner.close(300)[0]}
-        assert found == {"search r": {"tool1": "failed", "tool3": "succeeded"}, "search s": {}}
+        assert found == {search("r", 1).key: {"tool1": "failed", "tool3": "succeeded"}, search("s", 1).key: {}}
 
 
 def test_duplicates_count_once_and_are_counted() -> None:
@@ -90,6 +90,23 @@ def test_outcomes_without_search_are_named() -> None:
     _, [letter] = joiner.close(230)
     assert letter.reason == "outcome without search"
     assert joiner.close(230)[1] == []
+
+
+def test_a_tenant_cannot_speak_of_anothers_search_nor_hide_it() -> None:
+    joiner = Joiner(LIMITS)
+    joiner.take(search("r", 99, tenant="cheat"), 110)
+    joiner.take(search("r", 100), 110)
+    joiner.take(outcome("r", "tool1", "succeeded", 101, tenant="cheat"), 110)
+    joiner.take(outcome("r", "tool2", "succeeded", 102), 110)
+    joiner.take(outcome("other", "tool1", "succeeded", 101, tenant="cheat"), 110)
+    joiner.take(search("other", 101), 110)
+    closed, letters = joiner.close(400)
+    assert [(i.tenant, i.results) for i in closed] == [
+        ("cheat", {"tool1": "succeeded"}),
+        ("t", {"tool2": "succeeded"}),
+        ("t", {}),
+    ]
+    assert [letter.event.tenant for letter in letters] == ["cheat"]
 
 
 def test_a_clock_ahead_is_refused_and_moves_nothing() -> None:
