@@ -1,4 +1,4 @@
-"""From a trained pair to a release that is served, or kept with the reason (DESIGN, learning recipe 8).
+"""From a trained pair to a release that is served, or kept with the reason.
 
 Invariants: what judges was never trained on; the weight of the rewrites is fitted on one half of the dev queries and judged on the
 other, both ways round; a version is judged once, also over restarts; figures of the rivals (the served release, the best that was

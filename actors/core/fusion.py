@@ -1,4 +1,4 @@
-"""How query, rewrites and lexical match become one ranking (DESIGN, learning recipe 7), and the weight that is fitted on dev.
+"""How query, rewrites and lexical match become one ranking, and the weight that is fitted on dev.
 
 Invariants: pure (numpy only); vectors are rows, float32; a query without rewrites has a zero mean rewrite vector and is ranked by
 itself whatever the weight.

@@ -1,4 +1,4 @@
-"""Preference pairs from scored rewrites (DESIGN, learning recipe 5).
+"""Preference pairs from scored rewrites.
 
 Invariants: pure; the two texts of a pair differ and their rewards lie at least ``min_reward_gap`` (and more than 0) apart; a text
 stands in one pair of its query at most; every pair keeps both rewards and the versions that made it.

@@ -1,4 +1,4 @@
-"""The reward of one rewrite (DESIGN, learning recipe 4): NDCG of the ranking it gives, a margin that breaks ties, a penalty.
+"""The reward of one rewrite: NDCG of the ranking it gives, a margin that breaks ties, a penalty.
 
 Invariants: pure; the ranking given here no longer holds tools that are equivalent to a gold tool without being gold, so they can
 neither help nor hurt; the penalty is taken once, however many reasons there are.

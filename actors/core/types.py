@@ -160,7 +160,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """The reward of one rewrite and its parts (DESIGN: NDCG@5 + margin term - penalties)."""
+    """The reward of one rewrite and its parts: NDCG@5 + margin term - penalties."""
 
     reward: float
     ndcg: float
