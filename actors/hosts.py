@@ -154,6 +154,8 @@ class RewriterHost(Host):
             if version > 0:
                 self._model.load_adapter(version, self.store.fetch("rewriter", version))
             self.version = version
+            # The weights before these are free now.
+            give_back_memory()
         return self._model
 
 
