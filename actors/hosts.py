@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from actors.core.fusion import Vectors
-from actors.core.replay import Example
 from actors.core.snapshots import SnapshotStore
 from actors.core.types import BASE_VERSION, Completion, Query, Score
 from actors.interfaces import Progress
@@ -73,8 +72,8 @@ class ScorerModel(Protocol):
         """Query vectors."""
 
 
-Build = Callable[[Path, Path, Progress, Sequence[Example]], dict[str, Any]]
-"""Writes the retriever of an encoder's directory, and of what users found, into an empty directory; returns metrics."""
+Build = Callable[[Path, Path, Progress], dict[str, Any]]
+"""Writes the retriever of an encoder's directory into an empty directory; returns metrics."""
 
 
 class Host:
@@ -222,11 +221,8 @@ class IndexBuilderHost(Host):
         self._make, self._base_dir = make, Path(base_dir)
         self._build: Build | None = None
 
-    def build(self, version: int, found: Sequence[Example] = ()) -> dict[str, Any]:
-        """Publish retriever ``version`` (nothing to do where it is published); return the build's metrics.
-
-        ``found`` as for ``IndexBuilder.build``.
-        """
+    def build(self, version: int) -> dict[str, Any]:
+        """Publish retriever ``version`` (nothing to do where it is published); return the build's metrics."""
         started = time.monotonic()
         if not self.store.has("retriever", version):
             encoder_dir = self._base_dir if version == BASE_VERSION else self.store.fetch("encoder", version)
@@ -234,7 +230,7 @@ class IndexBuilderHost(Host):
             metrics: dict[str, Any] = {}
 
             def write(directory: Path) -> None:
-                metrics.update(build(encoder_dir, directory, self.report("index"), found))
+                metrics.update(build(encoder_dir, directory, self.report("index")))
 
             self.store.publish("retriever", version, write, {"parents": {"encoder": version}, "metrics": metrics})
             give_back_memory()

@@ -6,6 +6,7 @@ first and hold a tool at most once; BM25 lists only tools that share a word with
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -16,15 +17,14 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.core.fusion import Vectors, fuse, reciprocal_rank
-from actors.core.types import Catalog, InputError, Mode
+from actors.core.fusion import Vectors, fuse, moved_tools, reciprocal_rank
+from actors.core.types import Catalog, Found, InputError, Mode
 from actors.encoder import Encoder
 from actors.interfaces import Progress
 from configs.schema import Config
 
 ENCODER_DIR = "encoder"
 _VECTORS = "vectors.npy"
-_DOCUMENTS = "documents.npz"
 _INDEX = "index.json"
 _HNSW = "hnsw.faiss"
 _HNSW_LINKS = 32
@@ -48,37 +48,29 @@ class TextEncoder(Protocol):
 class DenseIndex:
     """Tool vectors [n, d] with a FAISS index over them; inner product, so cosine for unit vectors.
 
-    ``vectors`` are what is searched, ``documents`` what the tools' own texts say: they differ for tools that were moved towards the
-    queries that found them (``fusion.moved_tools``).
+    ``vectors`` are what the tools' own texts say; a search meets those rows elsewhere that were moved.
     """
 
     def __init__(self, tool_ids: Sequence[str], vectors: Vectors, kind: Literal["exact", "hnsw"], graph: Any) -> None:
         """Use ``build`` or ``load``."""
         self.tool_ids = list(tool_ids)
-        self.vectors = self.documents = vectors
+        self.vectors = vectors
         self.kind = kind
         self._graph = graph
+        self._moved: tuple[NDArray[np.int64], Vectors] | None = None
+
+    def move(self, rows: NDArray[np.int64], vectors: Vectors) -> None:
+        """From now on search ``rows`` by ``vectors`` [len(rows), d] and all others by their own; nothing is written."""
+        self._moved = (rows, np.ascontiguousarray(vectors, dtype=np.float32)) if len(rows) else None
 
     @classmethod
-    def build(
-        cls,
-        tool_ids: Sequence[str],
-        documents: Vectors,
-        kind: Literal["exact", "hnsw"],
-        moved: tuple[NDArray[np.int64], Vectors] | None = None,
-    ) -> DenseIndex:
-        """Index the rows of ``documents`` under ``tool_ids``; ``moved``: rows that are searched by other vectors, and these.
-
-        Raises ValueError where numbers differ.
-        """
+    def build(cls, tool_ids: Sequence[str], vectors: Vectors, kind: Literal["exact", "hnsw"]) -> DenseIndex:
+        """Index the rows of ``vectors`` under ``tool_ids``. Raises ValueError where their numbers differ."""
         import faiss
 
-        if len(tool_ids) != len(documents):
-            raise ValueError(f"{len(tool_ids)} tool ids for {len(documents)} vectors")
-        vectors = documents = np.ascontiguousarray(documents, dtype=np.float32)
-        if moved is not None and len(moved[0]):
-            vectors = documents.copy()
-            vectors[moved[0]] = moved[1]
+        if len(tool_ids) != len(vectors):
+            raise ValueError(f"{len(tool_ids)} tool ids for {len(vectors)} vectors")
+        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
         graph: Any
         if kind == "exact":
             graph = faiss.IndexFlatIP(vectors.shape[1])
@@ -86,18 +78,34 @@ class DenseIndex:
             graph = faiss.IndexHNSWFlat(vectors.shape[1], _HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
             graph.hnsw.efConstruction = graph.hnsw.efSearch = _HNSW_BREADTH
         graph.add(vectors)
-        index = cls(tool_ids, vectors, kind, graph)
-        index.documents = documents
-        return index
+        return cls(tool_ids, vectors, kind, graph)
 
     def search(self, vectors: Vectors, k: int) -> tuple[list[list[str]], Vectors]:
         """The ``min(k, tools)`` nearest tools of each row and their cosines [n, k], best first."""
         k = min(k, len(self.tool_ids))
         if k == 0 or len(vectors) == 0:
             return [[] for _ in range(len(vectors))], np.zeros((len(vectors), 0), dtype=np.float32)
-        cosines, rows = self._graph.search(np.ascontiguousarray(vectors, dtype=np.float32), k)
-        # HNSW marks what it did not find with -1.
+        cosines, rows = self._nearest(np.ascontiguousarray(vectors, dtype=np.float32), k)
+        # FAISS marks what it did not find with -1.
         return [[self.tool_ids[i] for i in row if i >= 0] for row in rows], cosines
+
+    def _nearest(self, vectors: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
+        """Cosines and rows of the ``k`` nearest tools: what FAISS finds among the unmoved, joined with all moved ones."""
+        # Its type stubs do not know searches with parameters.
+        faiss: Any = importlib.import_module("faiss")
+        if self._moved is None:
+            cosines, rows = self._graph.search(vectors, k)
+            return cosines, rows
+        moved, theirs = self._moved
+        unmoved = faiss.IDSelectorNot(faiss.IDSelectorBatch(moved))
+        params = faiss.SearchParameters(sel=unmoved)
+        if self.kind == "hnsw":
+            params = faiss.SearchParametersHNSW(sel=unmoved, efSearch=_HNSW_BREADTH)
+        cosines, rows = self._graph.search(vectors, k, params=params)
+        cosines = np.concatenate([cosines, vectors @ theirs.T], axis=1)
+        rows = np.concatenate([rows, np.broadcast_to(moved, (len(vectors), len(moved)))], axis=1)
+        best = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(cosines, best, axis=1), np.take_along_axis(rows, best, axis=1)
 
     def save(self, directory: Path, about: Mapping[str, Any] | None = None) -> None:
         """Write vectors, ids and, for hnsw, the graph; ``about`` is kept in ``index.json`` (catalog hash and the like)."""
@@ -105,9 +113,6 @@ class DenseIndex:
 
         directory.mkdir(parents=True, exist_ok=True)
         np.save(directory / _VECTORS, self.vectors)
-        if self.documents is not self.vectors:
-            rows = np.flatnonzero((self.documents != self.vectors).any(axis=1))
-            np.savez(directory / _DOCUMENTS, rows=rows, vectors=self.documents[rows])
         if self.kind == "hnsw":
             faiss.write_index(self._graph, str(directory / _HNSW))
         record = {**(about or {}), "kind": self.kind, "tool_ids": self.tool_ids}
@@ -121,14 +126,8 @@ class DenseIndex:
         about = read_about(directory)
         vectors = np.load(directory / _VECTORS)
         if about["kind"] == "exact":
-            index = cls.build(about["tool_ids"], vectors, "exact")
-        else:
-            index = cls(about["tool_ids"], vectors, "hnsw", faiss.read_index(str(directory / _HNSW)))
-        if (directory / _DOCUMENTS).exists():
-            index.documents = vectors.copy()
-            with np.load(directory / _DOCUMENTS) as own:
-                index.documents[own["rows"]] = own["vectors"]
-        return index
+            return cls.build(about["tool_ids"], vectors, "exact")
+        return cls(about["tool_ids"], vectors, "hnsw", faiss.read_index(str(directory / _HNSW)))
 
 
 def read_about(directory: Path) -> dict[str, Any]:
@@ -228,6 +227,19 @@ class Retriever:
         if not texts:
             return np.zeros((0, self.dense.vectors.shape[1]), dtype=np.float32)
         return np.stack([self._memo[t] for t in texts])
+
+    def follow(self, found: Sequence[Found], weight: float) -> int:
+        """Move the tools that users found towards the queries they found them by, and all others back; return how many moved.
+
+        ``weight`` as in ``fusion.moved_tools``. Tools that the catalog does not have are passed over.
+        """
+        rows = {tool_id: row for row, tool_id in enumerate(self.dense.tool_ids)}
+        pairs = [(one, rows[tool_id]) for one in found for tool_id in one.tool_ids if tool_id in rows] if weight else []
+        queries = self.vectors([one.query for one, _ in pairs])
+        tenants = [one.tenant for one, _ in pairs]
+        moved = moved_tools(self.dense.vectors, [row for _, row in pairs], queries, tenants, weight)
+        self.dense.move(*moved)
+        return len(moved[0])
 
     def mean_vectors(self, rewrites: Sequence[Sequence[str]], progress: Progress | None = None) -> Vectors:
         """Mean rewrite vector of each query, [n, d], not brought to length 1; zero where a query has no rewrite but blank ones."""

@@ -9,15 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from actors.core.fusion import Vectors, moved_tools
-from actors.core.replay import Example
+from actors.core.fusion import Vectors
 from actors.core.types import Catalog, InputError
 from actors.encoder import Encoder
 from actors.index import ENCODER_DIR, DenseIndex
@@ -49,13 +46,10 @@ class IndexBuilder:
         self._precision = precision
         self._threads = threads
 
-    def build(
-        self, encoder_dir: Path, out_dir: Path, progress: Progress | None = None, found: Sequence[Example] = ()
-    ) -> dict[str, Any]:
-        """Write the retriever made of ``encoder_dir`` into ``out_dir``; return {tools, moved, seconds, cached}.
+    def build(self, encoder_dir: Path, out_dir: Path, progress: Progress | None = None) -> dict[str, Any]:
+        """Write the retriever made of ``encoder_dir`` into ``out_dir``; return {tools, seconds, cached}.
 
-        ``found``: what users asked and which tools they found; these tools are moved towards it. Raises InputError for a directory
-        without a model.
+        Raises InputError for a directory without a model.
         """
         start = time.perf_counter()
         encoder = Encoder(encoder_dir, self._config, self._precision, self._threads)
@@ -65,20 +59,10 @@ class IndexBuilder:
         else:
             vectors = _embed(encoder, self._catalog, progress)
         encoder.save(out_dir / ENCODER_DIR)
-        tool_ids = [t.tool_id for t in self._catalog.tools]
-        moved = self._moved(encoder, vectors, found)
+        dense = DenseIndex.build([t.tool_id for t in self._catalog.tools], vectors, self._config.index)
         about = {"catalog_hash": self._catalog.catalog_hash, "document_tokens": encoder.document_tokens}
-        DenseIndex.build(tool_ids, vectors, self._config.index, moved).save(out_dir, about)
-        seconds = round(time.perf_counter() - start, 3)
-        return {"tools": len(tool_ids), "moved": len(moved[0]), "seconds": seconds, "cached": cached}
-
-    def _moved(self, encoder: Encoder, tools: Vectors, found: Sequence[Example]) -> tuple[NDArray[np.int64], Vectors]:
-        rows = {tool.tool_id: row for row, tool in enumerate(self._catalog.tools)}
-        pairs = [(e, rows[t]) for e in found for t in e.right if t in rows] if self._config.feedback_weight else []
-        texts = list(dict.fromkeys(example.query for example, _ in pairs))
-        place = {text: row for row, text in enumerate(texts)}
-        queries = encoder.encode_queries(texts)[[place[example.query] for example, _ in pairs]]
-        return moved_tools(tools, [row for _, row in pairs], queries, [e.tenant for e, _ in pairs], self._config.feedback_weight)
+        dense.save(out_dir, about)
+        return {"tools": len(self._catalog.tools), "seconds": round(time.perf_counter() - start, 3), "cached": cached}
 
 
 def embed_catalog(encoder: Encoder, catalog: Catalog, progress: Progress | None = None) -> tuple[Vectors, bool]:

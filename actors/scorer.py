@@ -1,8 +1,7 @@
 """The scorer: the newest retriever as judge of rewrites, source of prompt context and of hard negatives.
 
 Invariants: what it returns was made by the one retriever whose version it names; tools equivalent to a gold tool count neither as
-right nor as wrong; nothing here trains. Rewards and hard negatives are read off the tools' own texts: a tool that was moved towards
-this very query would praise a rewrite that repeats it.
+right nor as wrong; nothing here trains.
 """
 
 from __future__ import annotations
@@ -139,7 +138,7 @@ class Scorer:
         """Cosines with every tool, a bounded number of rows at a time; the arrays may be written to."""
         for start in range(0, len(vectors), _ROWS_PER_PRODUCT):
             part = slice(start, start + _ROWS_PER_PRODUCT)
-            yield part, vectors[part] @ self.retriever.dense.documents.T
+            yield part, vectors[part] @ self.retriever.dense.vectors.T
 
     def _rows(self, tool_ids: Sequence[str] | set[str] | dict[str, int]) -> NDArray[np.int64]:
         return np.array([self._row[t] for t in tool_ids if t in self._row], dtype=np.int64)

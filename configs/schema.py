@@ -71,8 +71,6 @@ class EncoderConfig(Section):
     """Rewrites in a unit's batch, on top of its pairs, as a share of them (CoHyDE only)."""
     catalog_share: Share = 0.15
     """Share of a unit's pairs that come from the catalog's own sentences, against forgetting."""
-    feedback_weight: Annotated[float, Field(ge=0)] = 0.4
-    """How much of the mean query that users found a tool by is added to the tool's vector (continual mode); 0 adds none."""
     index: Literal["exact", "hnsw"] = "exact"
     """FAISS index; exact is the reference."""
 
@@ -164,6 +162,8 @@ class StreamConfig(Section):
     """New examples that a unit needs when patience ends or drift hurries it."""
     patience_s: Positive = 3_600
     """After this long a unit is cut of fewer new examples than it has room for."""
+    feedback_weight: Annotated[float, Field(ge=0)] = 0.8
+    """How much of the mean query that users found a tool by is added to the tool's vector where a run serves; 0 adds none."""
     drift_p_value: Share = 0.01
     """A unit is cut at once where a test for drift falls below this; 0 never hurries."""
 

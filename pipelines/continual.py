@@ -13,8 +13,8 @@ from typing import Any
 
 from rich.console import Console
 
-from actors import remote
-from actors.core.types import BASE_VERSION
+from actors import found, remote
+from actors.core.types import BASE_VERSION, Found
 from actors.releases import Releases
 from configs.schema import Config
 from pipelines import cotrain, job, report
@@ -50,7 +50,6 @@ async def _train(shared: Job, console: Console, source: Source) -> None:
         judge = remote.make_scorer(shared.config, shared.shared_corpus, arm.store_root, shared.precision, shared.monitor)
         intake = _intake(shared, arm, source)
         stages.gatekeeper = _gatekeeper(shared, arm, judge, intake)
-        stages.found = intake.remembered
         labelled = [q.query_id for q in shared.looped]
         units = StreamUnits(intake, labelled, shared.config, stages.admit, _drift_watch(shared, judge))
         console.print(f"reading the query log: {shared.config.stream.source} {shared.config.stream.address}", highlight=False)
@@ -70,7 +69,11 @@ def _intake(shared: Job, arm: ArmRun, source: Source) -> Intake:
     known = shared.corpus.catalog.by_id
     dead = DeadLetters(Path(shared.run_dir) / DEAD_LETTERS)
     root = shared.root(COHYDE)
-    return Intake(source, arm.store, limits(shared.config), known.__contains__, redact, dead, told, lambda: requests(root))
+
+    def publish(users_found: list[Found]) -> None:
+        found.publish(root, users_found)
+
+    return Intake(source, arm.store, limits(shared.config), known.__contains__, redact, dead, told, publish, lambda: requests(root))
 
 
 def _gatekeeper(shared: Job, arm: ArmRun, judge: Any, intake: Intake) -> Gatekeeper:

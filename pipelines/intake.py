@@ -21,6 +21,7 @@ from actors.core.events import Event, EventError, LabelEvent, OutcomeEvent, Sear
 from actors.core.joining import Interaction, Joiner, JoinLimits
 from actors.core.replay import Example, Replay, ReplayLimits, example_from
 from actors.core.snapshots import SnapshotStore
+from actors.core.types import Found
 from pipelines.streams import Position, Source, SourceLost
 
 KIND = "intake"
@@ -29,6 +30,9 @@ EVENTS_PER_POLL = 500
 POLL_TIMEOUT_S = 1.0
 LOST_WAIT_S = 5.0
 TOLD_EVERY_S = 10.0
+PUBLISHED_EVERY_S = 2.0
+READ_AHEAD = 4
+"""Units whose examples may wait while nobody asks for a unit."""
 
 
 @dataclass(frozen=True)
@@ -83,17 +87,19 @@ class Intake:
         redact: Callable[[str], str],
         dead_letters: DeadLetters,
         told: Callable[[dict[str, Any]], None] = lambda status: None,
+        publish: Callable[[list[Found]], None] = lambda found: None,
         to_forget: Callable[[], dict[str, float]] = dict,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``tool_ids`` tells whether the catalog has a tool; ``told`` gets the status now and then;
-        ``to_forget`` gives the tenants to forget, each with the time up to which.
+        """``tool_ids`` tells whether the catalog has a tool; ``told`` gets the status now and then, ``publish`` what users found
+        until now, soon after that changed; ``to_forget`` gives the tenants to forget, each with the time up to which.
 
         Goes on from the store's newest commit.
         """
         self._source, self._store, self._limits, self._clock = source, store, limits, clock
         self._knows, self._redact, self._dead, self._told = tool_ids, redact, dead_letters, told
-        self._told_at = 0.0
+        self._told_at = self._published_at = 0.0
+        self._publish, self._published = publish, list[Found]()
         self._to_forget, self._forgotten = to_forget, dict[str, float]()
         self._joiner, self._replay = Joiner(limits.join), Replay(limits.replay)
         # Not kept over a restart: it fills again with what comes.
@@ -164,7 +170,21 @@ class Intake:
         if now - self._told_at >= TOLD_EVERY_S:
             self._told_at = now
             self._told(self.status())
+        if now - self._published_at >= PUBLISHED_EVERY_S:
+            self._published_at = now
+            self._publish_found()
         return len(records)
+
+    def read_ahead(self, may_stop: Callable[[], bool]) -> None:
+        """Go on reading between units, so that what users find is published soon, until ``may_stop``.
+
+        No more is read than the next units will take at once: what nobody asks for yet waits in the log.
+        """
+        while not may_stop():
+            if self._replay.waiting < READ_AHEAD * self._limits.examples:
+                self.pump(POLL_TIMEOUT_S)
+            else:
+                time.sleep(POLL_TIMEOUT_S)
 
     def reservoir(self, index: int) -> list[Example]:
         """The replay's reservoir as it was when unit ``index`` was cut, that unit's new examples included."""
@@ -172,10 +192,6 @@ class Intake:
             return self._replay.reservoir
         state = json.loads((self._store.fetch(KIND, index) / STATE_FILE).read_text(encoding="utf-8"))
         return Replay.restore(self._limits.replay, state["replay"]).reservoir
-
-    def remembered(self) -> list[Example]:
-        """What users found until now, the waiting and the trained alike, but nothing of the gate's. Any thread may ask."""
-        return self._replay.remembered()
 
     @property
     def held_out(self) -> list[Example]:
@@ -222,6 +238,12 @@ class Intake:
         for interaction in interactions:
             self._replay.add(interaction)
             self._drift.note(interaction)
+
+    def _publish_found(self) -> None:
+        found = self._replay.found()
+        if found != self._published:
+            self._published = found
+            self._publish(found)
 
     def _forget(self) -> None:
         for tenant, until in self._to_forget().items():

@@ -19,6 +19,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from actors import found
 from actors.core.snapshots import SnapshotStore
 from actors.core.types import InputError
 from actors.releases import Releases
@@ -132,7 +133,9 @@ def pin(run_dir: RunDir, off: Annotated[bool, typer.Option("--off", help="Let ca
 def forget(run_dir: RunDir, tenant: Annotated[str, typer.Option(help="Whose events are to go.")]) -> None:
     """Delete a tenant's events: in the log (a directory of files) now, in the run's records as they are replaced by later units."""
     config, _ = open_run(run_dir)
-    request(storage_root(config, run_dir), tenant, time.time())
+    root = storage_root(config, run_dir)
+    request(root, tenant, time.time())
+    found.forget(root, tenant)
     told = "asked the run to drop what it holds of"
     if config.stream.source == "jsonl":
         blanked = blank_tenant(Path(config.stream.address), tenant)

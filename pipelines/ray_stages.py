@@ -103,7 +103,6 @@ class RayStages:
         self.queries: dict[str, Query] = {query.query_id: query for query in corpus.queries}
         self.examples: dict[int, Sequence[Example]] = {}
         self.reservoir: dict[int, Sequence[Example]] = {}
-        self.found: Callable[[], Sequence[Example]] = tuple
         self.gatekeeper: Gatekeeper | None = None
         datasets.configure()
 
@@ -176,9 +175,9 @@ class RayStages:
         return await self._learn(self.handles.encoder, "encoder", job)
 
     async def build_index(self, unit: Unit) -> dict[str, Any]:
-        """Have the index builder make retriever u + 1, with all that users found until now."""
+        """Have the index builder make retriever u + 1."""
         version = unit.index + 1
-        build = self.handles.index_builder.build.remote(version, self.found())
+        build = self.handles.index_builder.build.remote(version)
         whom = f"the index builder, which builds retriever {version}"
         built: dict[str, Any] = await remote.ask(build, self.config.loop.stage_timeout_s, whom)
         if self.store.has("encoder", 0):

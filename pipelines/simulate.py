@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from actors import found
 from actors.core.ranking import ndcg
 from actors.core.types import Corpus, InputError, Query
 from actors.index import Ranking
@@ -74,13 +75,17 @@ class Simulation:
 
 
 class ServedRelease:
-    """Answers by whatever the run serves; before its first promotion, by the release that the run starts from."""
+    """Answers by whatever the run serves, its tools moved by what users found; before the first promotion, by the release that the
+    run starts from.
+    """
 
     def __init__(self, config: Config, corpus: Corpus) -> None:
         """Nothing is loaded yet."""
         self._config, self._corpus = config, corpus
-        self._served = Path(storage_root(config, Path(config.run_dir))) / "releases" / "served.json"
+        self._root = storage_root(config, Path(config.run_dir))
+        self._served = Path(self._root) / "releases" / "served.json"
         self._loaded: tuple[str, Any] | None = None
+        self._found = ""
         self._looked_at = 0.0
 
     def search(self, query: str) -> tuple[str, Ranking]:
@@ -93,10 +98,15 @@ class ServedRelease:
         return name, retriever.rank([query], None, "raw", 0.0, SHOWN)[0]
 
     def follow(self) -> None:
-        """Load what is served now, unless it is loaded."""
+        """Load what is served now, unless it is loaded, and what users found, unless it is the same."""
         name = str(json.loads(self._served.read_text(encoding="utf-8"))["number"]) if self._served.exists() else "start"
         if self._loaded is None or self._loaded[0] != name:
             self._loaded = (name, load_retriever(self._release(name), self._corpus.catalog, None, _unseen))
+            self._found = ""
+        newest = found.stamp(self._root)
+        if newest != self._found:
+            self._found = newest
+            self._loaded[1].follow(found.read(self._root), self._config.stream.feedback_weight)
 
     def _release(self, name: str) -> OpenedRelease:
         if name != "start":

@@ -67,27 +67,35 @@ class StreamUnits:
         self.count: int | None = config.loop.units
         self._intake, self._labelled, self._admit, self._hurry = intake, sorted(labelled), admit, hurry
         self._seed, self._mixed_in = config.seed, round((config.loop.queries_per_unit or 0) * config.stream.labelled_share)
-        self._stopped, self._idle = threading.Event(), threading.Event()
-        self._idle.set()
+        self._stopped, self._wanted, self._reading = threading.Event(), threading.Event(), threading.Lock()
+        self._ahead: asyncio.Future[None] | None = None
 
     async def take(self, index: int) -> Unit:
         """Unit ``index``; waits for users. Raises ``CancelledError`` after ``stop``."""
         seed = unit_seed(index, self._seed)
-        self._idle.clear()
+        self._wanted.set()
+        if self._ahead is not None:
+            await self._ahead
         examples = await in_thread(lambda: self._cut(index, seed), "intake")
         if examples is None:
             raise asyncio.CancelledError
         self._admit(index, examples, self._intake.reservoir(index))
+        self._wanted.clear()
+        self._ahead = in_thread(self._read_ahead, "intake")
         labelled = random.Random(seed).sample(self._labelled, min(self._mixed_in, len(self._labelled)))
         return Unit(index, seed, (*(example.example_id for example in examples), *labelled))
 
     def stop(self) -> None:
         """End a ``take`` that waits, and wait until it did: a thread that meets the end of the cluster aborts the process."""
         self._stopped.set()
-        self._idle.wait(STOP_TIMEOUT_S)
+        if self._reading.acquire(timeout=STOP_TIMEOUT_S):
+            self._reading.release()
 
     def _cut(self, index: int, seed: int) -> list[Example] | None:
-        try:
-            return self._intake.unit(index, seed, self._stopped.is_set, self._hurry)
-        finally:
-            self._idle.set()
+        with self._reading:
+            # An intake that has the unit already gives it whoever asks.
+            return None if self._stopped.is_set() else self._intake.unit(index, seed, self._stopped.is_set, self._hurry)
+
+    def _read_ahead(self) -> None:
+        with self._reading:
+            self._intake.read_ahead(lambda: self._stopped.is_set() or self._wanted.is_set())

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from actors.core.replay import Example
 from actors.core.snapshots import SnapshotStore
 from actors.core.types import Completion, Query, Score
 from actors.hosts import Build
@@ -69,7 +68,7 @@ class FakeScorer:
         return [["wrong"] * k for _ in queries]
 
 
-def fake_build(encoder_dir: Path, out_dir: Path, progress: Progress, found: Sequence[Example] = ()) -> dict[str, Any]:
+def fake_build(encoder_dir: Path, out_dir: Path, progress: Progress) -> dict[str, Any]:
     version = (encoder_dir / "weights.txt").read_text().rpartition(" ")[2]
     (out_dir / "index.txt").write_text(f"retriever {version}")
     progress(1, 1)

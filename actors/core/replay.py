@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from actors.core.joining import Interaction
-from actors.core.types import LOG_KIND, Query
+from actors.core.types import LOG_KIND, Found, Query
 
 HELD_OUT_BUCKETS = 10
 
@@ -137,9 +137,10 @@ class Replay:
         """A uniform sample of what was trained; all of it while it fits."""
         return list(self._reservoir)
 
-    def remembered(self) -> list[Example]:
-        """What users found: the reservoir, and as many of the newest that wait as it may hold."""
-        return [*self._waiting[-self._limits.reservoir_size :], *self._reservoir]
+    def found(self) -> list[Found]:
+        """What users found: by the reservoir, and by as many of the newest that wait as it may hold."""
+        examples = [*self._reservoir, *self._waiting[-self._limits.reservoir_size :]]
+        return [Found(example.tenant, example.query, example.right) for example in examples]
 
     def forget(self, tenant: str) -> int:
         """Drop all examples of a tenant; return how many there were."""

@@ -159,6 +159,15 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """A query of a tenant's, and the tools that it was found to be answered by."""
+
+    tenant: str
+    query: str
+    tool_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
     """The reward of one rewrite and its parts: NDCG@5 + margin term - penalties."""
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from actors.core.fusion import Vectors
-from actors.core.types import Catalog, InputError, Tool
+from actors.core.types import Catalog, Found, InputError, Tool
 from actors.index import DenseIndex, LexicalIndex, Retriever, read_about
 from actors.interfaces import Progress
 from tests.fakes_retrieval import TableEncoder
@@ -37,16 +37,30 @@ def test_dense_search_and_round_trip(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["exact", "hnsw"])
-def test_moved_tools_are_searched_where_they_are_and_keep_their_documents(kind: str, tmp_path: Path) -> None:
-    moved = (np.array([2]), np.array([[0.8, 0.6]], dtype=np.float32))
-    index = DenseIndex.build(IDS, TOOLS, kind, moved)  # type: ignore[arg-type]
+def test_moved_tools_are_met_where_they_are_and_nothing_of_it_is_saved(kind: str, tmp_path: Path) -> None:
+    index = DenseIndex.build(IDS, TOOLS, kind)  # type: ignore[arg-type]
+    query = np.array([[0.8, 0.6]], dtype=np.float32)
+    index.move(np.array([2, 1]), np.array([[0.8, 0.6], [-1, 0]], dtype=np.float32))
+    ids, cosines = index.search(query, 3)
+    assert ids == [["west", "east", "north"]]
+    assert cosines[0] == pytest.approx([1.0, 0.8, -0.8])
+    assert index.search(query, 10)[0] == ids
     index.save(tmp_path / "new")
-    for searched in (index, DenseIndex.load(tmp_path / "new")):
-        ids, cosines = searched.search(np.array([[0.8, 0.6]], dtype=np.float32), 2)
-        assert ids == [["west", "east"]]
-        assert cosines[0] == pytest.approx([1.0, 0.8])
-        assert searched.documents.tolist() == TOOLS.tolist()
-        assert searched.vectors[2] == pytest.approx([0.8, 0.6])
+    assert DenseIndex.load(tmp_path / "new").search(query, 2)[0] == [["east", "north"]]
+    index.move(np.array([], dtype=np.int64), np.zeros((0, 2), dtype=np.float32))
+    assert index.search(query, 2)[0] == [["east", "north"]]
+
+
+def test_a_retriever_follows_what_users_found_and_passes_over_what_the_catalog_does_not_have() -> None:
+    retriever = _retriever()
+    query = "north-east?"
+    before = retriever.rank([query], None, "raw", 0.0, 3)
+    last = before[0][-1][0]
+    assert retriever.follow([Found("t", query, (last, "gone"))], 5.0) == 1
+    assert retriever.rank([query], None, "raw", 0.0, 3)[0][0][0] == last
+    assert retriever.follow([Found("t", query, (last,))], 0.0) == 0
+    assert retriever.follow([], 5.0) == 0
+    assert retriever.rank([query], None, "raw", 0.0, 3) == before
 
 
 def test_dense_search_deeper_than_the_catalog() -> None:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from actors.core.fusion import Vectors
-from actors.core.replay import Example
 from actors.core.types import Catalog, InputError, Tool
 from actors.encoder import Encoder
 from actors.index import DenseIndex, read_about
@@ -31,9 +30,6 @@ class LengthEncoder:
     def encode_documents(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
         LengthEncoder.calls += 1
         return np.array([[len(text), 0] for text in texts], dtype=np.float32)
-
-    def encode_queries(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
-        return np.array([[0, len(text)] for text in texts], dtype=np.float32).reshape(len(texts), 2)
 
     def save(self, directory: Path) -> None:
         directory.mkdir(parents=True)
@@ -59,20 +55,7 @@ def test_the_directory_holds_encoder_vectors_ids_and_hash(base_dir: Path, tmp_pa
     about = read_about(tmp_path / "out")
     assert (about["catalog_hash"], about["document_tokens"]) == (CATALOG.catalog_hash, 128)
     assert (tmp_path / "out" / "encoder" / "model.safetensors").is_file()
-    assert (metrics["tools"], metrics["moved"], metrics["cached"]) == (2, 0, False)
-
-
-def test_tools_that_users_found_are_moved_and_unknown_ones_passed_over(base_dir: Path, tmp_path: Path) -> None:
-    config = EncoderConfig(feedback_weight=1.0)
-    found = [Example("e", "shop", "x" * 5, ("b", "gone"), (), 1.0, 0.0)]
-    metrics = IndexBuilder(config, CATALOG, "float32", None).build(base_dir, tmp_path / "out", None, found)
-    index = DenseIndex.load(tmp_path / "out")
-    length = len(CATALOG.tools[1].document)
-    assert metrics["moved"] == 1
-    assert index.vectors[1] == pytest.approx(np.array([length, 5]) / np.hypot(length, 5))
-    assert index.documents[1].tolist() == [length, 0]
-    off = EncoderConfig(feedback_weight=0.0)
-    assert IndexBuilder(off, CATALOG, "float32", None).build(base_dir, tmp_path / "off", None, found)["moved"] == 0
+    assert (metrics["tools"], metrics["cached"]) == (2, False)
 
 
 def test_only_the_base_is_cached_and_only_for_equal_input(base_dir: Path, tmp_path: Path) -> None:

@@ -45,16 +45,6 @@ def test_reward_of_each_rewrite_by_hand() -> None:
     assert bad.margin == pytest.approx(-0.04, abs=1e-6)
 
 
-def test_rewards_and_negatives_are_read_off_documents_not_off_moved_tools() -> None:
-    moved = (np.array([2]), np.array([[1, 0]], dtype=np.float32))
-    scorer = _scorer()
-    judged = scorer.score([QUERY], [_done("good", "bad")]), scorer.mine_negatives([QUERY], 2)
-    catalog = scorer.retriever.lexical  # the same world, its wrong tool moved onto the query
-    scorer.use(Retriever(4, TableEncoder(TABLE), DenseIndex.build(IDS, TOOLS, "exact", moved), catalog, 60))
-    assert (scorer.score([QUERY], [_done("good", "bad")]), scorer.mine_negatives([QUERY], 2)) == judged
-    assert scorer.figures([QUERY], None, 0.0)[0] < 1.0
-
-
 def test_equivalents_neither_hurt_nor_count_as_wrong() -> None:
     # The query's own vector ranks twin 0.96, gold 0.8, wrong 0.6.
     blank = [Completion("", 0, True)]

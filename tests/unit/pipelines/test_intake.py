@@ -14,8 +14,9 @@ from actors.core.drift import Drift
 from actors.core.joining import JoinLimits
 from actors.core.replay import Example, ReplayLimits, is_held_out
 from actors.core.snapshots import SnapshotStore
+from actors.core.types import Found
 from configs.schema import Config
-from pipelines.intake import DeadLetters, Intake, IntakeLimits
+from pipelines.intake import READ_AHEAD, DeadLetters, Intake, IntakeLimits
 from pipelines.stream_units import StreamUnits, limits
 from pipelines.streams import Position, Record, SourceLost
 from pipelines.streams.jsonl import JsonlSource
@@ -60,12 +61,19 @@ def write(directory: Path, *events: dict[str, Any] | str, name: str = "log") -> 
         file.writelines((event if isinstance(event, str) else json.dumps(event)) + "\n" for event in events)
 
 
-def intake(tmp_path: Path, limits: IntakeLimits = LIMITS, source: Any = None, redact: Callable[[str], str] = str) -> Intake:
+def intake(
+    tmp_path: Path,
+    limits: IntakeLimits = LIMITS,
+    source: Any = None,
+    redact: Callable[[str], str] = str,
+    publish: Callable[[list[Found]], None] = lambda found: None,
+) -> Intake:
     store = SnapshotStore(str(tmp_path / "snapshots"))
     clock = Clock()
     clock.now = NOW + 500
     dead = DeadLetters(tmp_path / "dead-letters.jsonl")
-    return Intake(source or JsonlSource(tmp_path / "log"), store, limits, TOOLS.__contains__, redact, dead, clock=clock)
+    source = source or JsonlSource(tmp_path / "log")
+    return Intake(source, store, limits, TOOLS.__contains__, redact, dead, publish=publish, clock=clock)
 
 
 def reasons(tmp_path: Path) -> list[str]:
@@ -272,9 +280,29 @@ def test_units_mix_labelled_queries_in_and_are_the_same_when_asked_again(tmp_pat
     reservoir = admitted.pop(-1)
     assert asyncio.run(units().take(0)) == first
     assert admitted[-1] == reservoir, "as it was then"
-    remembered = {example.example_id for example in intake(tmp_path, limits(config)).remembered()}
-    assert len(remembered) > len(set(admitted[0]) | set(admitted[1])), "what waits is remembered like what was trained"
-    assert set(admitted[0]) | set(admitted[1]) <= remembered
+
+
+def test_between_units_it_reads_on_within_bounds_and_publishes_what_users_found(tmp_path: Path) -> None:
+    numbers = [n for n in range(60) if not is_held_out(f"need {n}")]
+    for number in numbers:
+        write(tmp_path / "log", search(number), outcome(number))
+    published: list[list[Found]] = []
+    source = Mortal(tmp_path / "log", 0)
+    reader = intake(tmp_path, source=source, publish=published.append)
+    polls: list[int] = []
+
+    def may_stop() -> bool:
+        polls.append(source.steps)
+        return len(polls) > 1 and polls[-1] == polls[-2]
+
+    reader.read_ahead(may_stop)
+    waiting = reader.status()["examples_waiting"]
+    assert READ_AHEAD * LIMITS.examples <= waiting < len(numbers), "the rest waits in the log"
+    assert reader.status()["unread"]
+    [first] = published
+    assert Found(f"t{numbers[0] % 3}", f"need {numbers[0]}", ("b",)) in first
+    unit = reader.unit(0, seed=0)
+    assert unit is not None and {e.query for e in unit} <= {f"need {n}" for n in numbers}
 
 
 def test_a_source_of_units_that_waits_can_be_ended(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from actors import found
 from actors.core.snapshots import SnapshotStore
+from actors.core.types import Found
 from actors.releases import Release, Releases
 from configs.load import save
 from configs.schema import Config, LoopConfig, StreamConfig
@@ -85,7 +87,10 @@ def test_forgetting_blanks_the_log_and_asks_the_run(run_dir: Path, tmp_path: Pat
     log.parent.mkdir()
     log.write_text("".join(json.dumps(label | {"tenant": tenant}) + "\n" for tenant in ("ann", "bob", "ann")))
     size = log.stat().st_size
+    kept = Found("bob", "q", ("a",))
+    found.publish(str(run_dir), [Found("ann", "q", ("a",)), kept])
     assert run("log", "forget", str(run_dir), "--tenant", "ann") == 0
+    assert found.read(str(run_dir)) == [kept]
     assert "2 events of ann are blank" in capsys.readouterr().out
     assert log.stat().st_size == size
     assert "ann" not in log.read_text()

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from actors import found
 from actors.core.events import OutcomeEvent, SearchEvent, parse
-from actors.core.types import Catalog, Corpus, Query, Tool
+from actors.core.types import Catalog, Corpus, Found, Query, Tool
+from configs.schema import Config
+from pipelines import simulate
 from pipelines.click_model import CHEAT, Behaviour, asked, events_of
-from pipelines.simulate import Simulation
+from pipelines.simulate import ServedRelease, Simulation
 
 CATALOG = Catalog((Tool("a", "a", "A", "", namespace="old"), Tool("b", "b", "B", "", namespace="new"), Tool("c", "c", "C", "")))
 FOUND = [("c", 0.9), ("a", 0.8), ("b", 0.1)]
@@ -52,6 +55,37 @@ def test_clicks_follow_the_propensities() -> None:
     assert seen["a succeeded"] / count == pytest.approx(shown["a"] + missed / 2, abs=0.03)
     assert seen["c failed"] / count == pytest.approx(0.05, abs=0.015)
     assert seen["c succeeded"] == 0
+
+
+class Retriever:
+    """Counts what it is told to follow."""
+
+    def __init__(self) -> None:
+        self.followed: list[list[Found]] = []
+
+    def follow(self, users_found: list[Found], weight: float) -> int:
+        self.followed.append(users_found)
+        return len(users_found)
+
+
+def test_what_is_served_follows_what_users_found_over_changes_of_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[Retriever] = []
+
+    def load(*given: object) -> Retriever:
+        loaded.append(Retriever())
+        return loaded[-1]
+
+    monkeypatch.setattr(simulate, "load_retriever", load)
+    monkeypatch.setattr(simulate, "open_release", lambda name, field: name)
+    served = ServedRelease(Config(run_dir=str(tmp_path)), CORPUS)
+    (tmp_path / "releases").mkdir()
+    for number, news in ((1, []), (1, [Found("t", "q", ("a",))]), (2, None), (2, None)):
+        (tmp_path / "releases" / "served.json").write_text(json.dumps({"number": number}))
+        if news:
+            found.publish(str(tmp_path), news)
+        served.follow()
+    assert [len(retriever.followed) for retriever in loaded] == [1, 1]
+    assert [retriever.followed[-1] for retriever in loaded] == [[Found("t", "q", ("a",))]] * 2
 
 
 def test_the_log_holds_events_that_training_reads_and_the_record_what_users_met(tmp_path: Path) -> None:

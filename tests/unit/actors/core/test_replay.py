@@ -85,13 +85,13 @@ def test_each_example_is_new_once_and_old_ones_come_back() -> None:
     assert replay.waiting == 60 - len(times)
 
 
-def test_what_waits_and_what_was_trained_is_remembered_within_a_bound_and_nothing_of_the_gates() -> None:
+def test_what_users_found_is_by_what_waits_and_what_was_trained_within_a_bound_and_by_nothing_of_the_gates() -> None:
     replay = filled(6)
     cut = replay.cut(4, seed=1)
-    assert {e.example_id for e in cut} < {e.example_id for e in replay.remembered()}
-    assert len(replay.remembered()) == 6
-    assert not any(is_held_out(example.query) for example in replay.remembered())
-    assert len(filled(30).remembered()) == LIMITS.reservoir_size
+    assert {(e.tenant, e.query, e.right) for e in cut} < {(f.tenant, f.query, f.tool_ids) for f in replay.found()}
+    assert len(replay.found()) == 6
+    assert not any(is_held_out(one.query) for one in replay.found())
+    assert len(filled(30).found()) == LIMITS.reservoir_size
 
 
 def test_no_tenant_gives_more_than_its_share_of_a_unit() -> None:

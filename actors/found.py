@@ -1,0 +1,46 @@
+"""What users found lately, from the process that reads the log to all that serve: one small file, replaced whole.
+
+Invariants: a reader meets the old list or the new one, never a part; nothing in it is the gate's, nothing lacks consent, and its
+texts are redacted: it is made of what training may see.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from pyarrow import fs as pafs
+
+from actors.core.snapshots import open_root, read_text, write_text
+from actors.core.types import Found
+
+FILE = "found.json"
+
+
+def publish(root: str, found: Sequence[Found]) -> None:
+    """Replace the list below ``root``, a local path or a URI that ``pyarrow.fs`` knows."""
+    fs, base = open_root(root)
+    fs.create_dir(base, recursive=True)
+    write_text(fs, f"{base}/{FILE}", json.dumps([asdict(one) for one in found]))
+
+
+def stamp(root: str) -> str:
+    """Another text whenever the list was replaced; empty where there is none."""
+    fs, base = open_root(root)
+    info = fs.get_file_info(f"{base}/{FILE}")
+    return f"{info.mtime_ns} {info.size}" if info.type == pafs.FileType.File else ""
+
+
+def read(root: str) -> list[Found]:
+    """The newest list; empty where there is none."""
+    if not stamp(root):
+        return []
+    fs, base = open_root(root)
+    return [Found(r["tenant"], r["query"], tuple(r["tool_ids"])) for r in json.loads(read_text(fs, f"{base}/{FILE}"))]
+
+
+def forget(root: str, tenant: str) -> None:
+    """Take what a tenant found off the list."""
+    if stamp(root):
+        publish(root, [one for one in read(root) if one.tenant != tenant])
