@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from actors import found
 from actors.core.replay import is_held_out
 from actors.core.snapshots import SnapshotStore
 from actors.releases import Releases
@@ -57,11 +58,11 @@ def write_log(world: Path, first: int, last: int, name: str = "users") -> None:
 
 def trained_examples(run_dir: Path) -> Counter[str]:
     """Example id -> units that it was new in."""
-    store, found = SnapshotStore(str(run_dir / "snapshots")), Counter[str]()
+    store, counts = SnapshotStore(str(run_dir / "snapshots")), Counter[str]()
     for version in store.versions("intake"):
         records = json.loads((store.fetch("intake", version) / "examples.json").read_text())
-        found.update(record["example_id"] for record in records)
-    return found
+        counts.update(record["example_id"] for record in records)
+    return counts
 
 
 def stages(run_dir: Path) -> list[dict[str, Any]]:
@@ -89,6 +90,8 @@ def test_units_of_the_log_are_trained_judged_and_reported(world: Path, tmp_path:
     counts = trained_examples(run_dir)
     assert len(counts) == 27 and set(counts.values()) == {1}
     assert not any(is_held_out(text) for text in texts(run_dir))
+    users_found = found.read(str(run_dir))
+    assert len(users_found) >= 27 and not any(is_held_out(one.query) for one in users_found)
     releases = Releases(SnapshotStore(str(run_dir / "snapshots")), str(run_dir / "releases"))
     assert {entry["number"] for entry in releases.audit()} >= {0, 3}
     assert releases.served() is not None or all(entry["action"] == "kept" for entry in releases.audit())
