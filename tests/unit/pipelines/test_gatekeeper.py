@@ -88,7 +88,7 @@ def test_a_better_pair_is_promoted_and_judged_on_what_the_weight_was_not_fitted_
     assert result["promoted"]
     assert releases.served() is not None
     assert releases.get(1).fusion_weight == 0.2
-    assert releases.get(1).figures == pytest.approx({"standard": 0.75, "vague": 0.2, "together": 0.475})
+    assert releases.get(1).figures == pytest.approx({"standard": 0.75, "vague": 0.2, "together": (0.75 + 2 * 0.2) / 3})
     # First on all, for serving; then on each half, for judging the other.
     names, queries = zip(*hosts.done, strict=True)
     assert names == ("fitted", "fitted", "measured", "fitted", "measured")
