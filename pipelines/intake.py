@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -99,6 +100,7 @@ class Intake:
         self._source, self._store, self._limits, self._clock = source, store, limits, clock
         self._knows, self._redact, self._dead, self._told = tool_ids, redact, dead_letters, told
         self._told_at = self._published_at = 0.0
+        self._ended = threading.Event()
         self._publish, self._published = publish, list[Found]()
         self._to_forget, self._forgotten = to_forget, dict[str, float]()
         self._joiner, self._replay = Joiner(limits.join), Replay(limits.replay)
@@ -118,10 +120,9 @@ class Intake:
         self,
         index: int,
         seed: int,
-        may_stop: Callable[[], bool] = lambda: False,
         hurry: Callable[[Drift], bool] = lambda drift: False,
     ) -> list[Example] | None:
-        """The examples of unit ``index``, cut now (blocking until there are enough) or read back; None once ``may_stop`` says so.
+        """The examples of unit ``index``, cut now (blocking until there are enough) or read back; None after ``end``.
 
         ``hurry`` sees the drift since the last unit and may ask for one as soon as ``least`` new examples are there. Raises
         ``ValueError`` for a unit after the next.
@@ -132,10 +133,12 @@ class Intake:
             raise ValueError(f"unit {index} was asked for before unit {self._next}")
         started = self._clock()
         hurried = False
-        while not self._ready(started, hurried := hurried or hurry(self._drift)):
-            if may_stop():
-                return None
+        while not self._ended.is_set():
+            if self._ready(started, hurried := hurried or hurry(self._drift)):
+                break
             self.pump(POLL_TIMEOUT_S)
+        else:
+            return None
         examples = self._replay.cut(self._limits.examples, seed)
         self._drift.settle()
         self._commit(index, examples)
@@ -157,6 +160,9 @@ class Intake:
         now = self._clock()
         self._forget()
         for record in records:
+            if self._ended.is_set():
+                # What was polled is dropped unread: no unit will be cut, and the next process begins at the newest commit.
+                return 0
             try:
                 event = parse(record.data)
                 if event.time > self._forgotten.get(event.tenant, 0.0):
@@ -175,12 +181,16 @@ class Intake:
             self._publish_found()
         return len(records)
 
-    def read_ahead(self, may_stop: Callable[[], bool]) -> None:
-        """Go on reading between units, so that what users find is published soon, until ``may_stop``.
+    def end(self) -> None:
+        """Nothing more is cut, told or published; a call in another thread returns within a poll."""
+        self._ended.set()
+
+    def read_ahead(self, wanted: Callable[[], bool]) -> None:
+        """Go on reading between units, so that what users find is published soon, until a unit is ``wanted`` or ``end``.
 
         No more is read than the next units will take at once: what nobody asks for yet waits in the log.
         """
-        while not may_stop():
+        while not (wanted() or self._ended.is_set()):
             if self._replay.waiting < READ_AHEAD * self._limits.examples:
                 self.pump(POLL_TIMEOUT_S)
             else:

@@ -67,7 +67,7 @@ class StreamUnits:
         self.count: int | None = config.loop.units
         self._intake, self._labelled, self._admit, self._hurry = intake, sorted(labelled), admit, hurry
         self._seed, self._mixed_in = config.seed, round((config.loop.queries_per_unit or 0) * config.stream.labelled_share)
-        self._stopped, self._wanted, self._reading = threading.Event(), threading.Event(), threading.Lock()
+        self._wanted, self._reading = threading.Event(), threading.Lock()
         self._ahead: asyncio.Future[None] | None = None
 
     async def take(self, index: int) -> Unit:
@@ -87,15 +87,14 @@ class StreamUnits:
 
     def stop(self) -> None:
         """End a ``take`` that waits, and wait until it did: a thread that meets the end of the cluster aborts the process."""
-        self._stopped.set()
+        self._intake.end()
         if self._reading.acquire(timeout=STOP_TIMEOUT_S):
             self._reading.release()
 
     def _cut(self, index: int, seed: int) -> list[Example] | None:
         with self._reading:
-            # An intake that has the unit already gives it whoever asks.
-            return None if self._stopped.is_set() else self._intake.unit(index, seed, self._stopped.is_set, self._hurry)
+            return self._intake.unit(index, seed, self._hurry)
 
     def _read_ahead(self) -> None:
         with self._reading:
-            self._intake.read_ahead(lambda: self._stopped.is_set() or self._wanted.is_set())
+            self._intake.read_ahead(self._wanted.is_set)

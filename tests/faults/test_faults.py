@@ -6,6 +6,7 @@ nothing served but what the gate promoted; the time to the next finished stage i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -87,8 +88,13 @@ class Run:
 
 
 def processes(name: str) -> list[psutil.Process]:
-    found = psutil.Process().children(recursive=True)
-    return [p for p in found if p.is_running() and f"ray::{name}" in " ".join(p.cmdline())]
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        # One that is ending has no command line any more.
+        with contextlib.suppress(psutil.Error):
+            if f"ray::{name}" in " ".join(process.cmdline()):
+                found.append(process)
+    return found
 
 
 def check(run_dir: Path, units: int) -> None:

@@ -219,7 +219,9 @@ def test_a_small_unit_is_cut_when_patience_ends_or_drift_hurries(tmp_path: Path)
 
     assert len(consumer.unit(0, 0, hurry=hurry) or []) == 3
     assert len(asked) == 3
-    assert intake(tmp_path).unit(1, 0, may_stop=lambda: True) is None
+    ended = intake(tmp_path)
+    ended.end()
+    assert ended.unit(1, 0) is None
 
 
 def test_a_lost_source_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,11 +293,11 @@ def test_between_units_it_reads_on_within_bounds_and_publishes_what_users_found(
     reader = intake(tmp_path, source=source, publish=published.append)
     polls: list[int] = []
 
-    def may_stop() -> bool:
+    def wanted() -> bool:
         polls.append(source.steps)
         return len(polls) > 1 and polls[-1] == polls[-2]
 
-    reader.read_ahead(may_stop)
+    reader.read_ahead(wanted)
     waiting = reader.status()["examples_waiting"]
     assert READ_AHEAD * LIMITS.examples <= waiting < len(numbers), "the rest waits in the log"
     assert reader.status()["unread"]
