@@ -93,10 +93,12 @@ class DenseIndex:
         """Cosines and rows of the ``k`` nearest tools: what FAISS finds among the unmoved, joined with all moved ones."""
         # Its type stubs do not know searches with parameters.
         faiss: Any = importlib.import_module("faiss")
-        if self._moved is None:
+        # Read once: another thread may move the tools meanwhile.
+        now = self._moved
+        if now is None:
             cosines, rows = self._graph.search(vectors, k)
             return cosines, rows
-        moved, theirs = self._moved
+        moved, theirs = now
         unmoved = faiss.IDSelectorNot(faiss.IDSelectorBatch(moved))
         params = faiss.SearchParameters(sel=unmoved)
         if self.kind == "hnsw":

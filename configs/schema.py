@@ -178,7 +178,7 @@ class GateConfig(Section):
     """Continual mode: when a candidate release takes over."""
 
     tolerance: Share = 0.01
-    """Most that a slice may fall (nDCG@5) against the served release and the frozen base, where chance could explain it."""
+    """Most that a slice, or all together, may fall (nDCG@5); a fall that a paired test finds to be more than this refuses."""
 
 
 class LoopConfig(Section):

@@ -2,8 +2,8 @@
 
 Invariants: pure (no clock of its own); request ids are each tenant's own, so no tenant's event touches another's search; each event
 counts once, however often and in whatever order it arrives; an outcome that comes after its search was closed still counts, as an
-interaction of its own; what cannot be joined is named with its reason, not dropped. The whole
-state goes through ``state`` and ``Joiner.restore`` unchanged.
+interaction of its own; what cannot be joined is named with its reason, not dropped. The whole state goes through ``state`` and
+``Joiner.restore`` unchanged.
 """
 
 from __future__ import annotations
