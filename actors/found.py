@@ -1,7 +1,7 @@
 """What users found lately, from the process that reads the log to all that serve: one small file, replaced whole.
 
-Invariants: a reader meets the old list or the new one, never a part; nothing in it is the gate's, nothing lacks consent, and its
-texts are redacted: it is made of what training may see.
+Invariants: a reader meets the old list or the new one, never a part; nothing in it lacks consent, and its texts are redacted.
+Nothing is trained on it and no model is judged by it: the gate's tenth of the queries is in it, as it moves tools for users alone.
 """
 
 from __future__ import annotations

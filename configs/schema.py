@@ -162,7 +162,7 @@ class StreamConfig(Section):
     """New examples that a unit needs when patience ends or drift hurries it."""
     patience_s: Positive = 3_600
     """After this long a unit is cut of fewer new examples than it has room for."""
-    feedback_weight: Annotated[float, Field(ge=0)] = 0.8
+    feedback_weight: Annotated[float, Field(ge=0)] = 1.0
     """How much of the mean query that users found a tool by is added to the tool's vector where a run serves; 0 adds none."""
     drift_p_value: Share = 0.01
     """A unit is cut at once where a test for drift falls below this; 0 never hurries."""

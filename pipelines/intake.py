@@ -92,8 +92,8 @@ class Intake:
         to_forget: Callable[[], dict[str, float]] = dict,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``tool_ids`` tells whether the catalog has a tool; ``told`` gets the status now and then, ``publish`` what users found
-        until now, soon after that changed; ``to_forget`` gives the tenants to forget, each with the time up to which.
+        """``tool_ids`` tells whether the catalog has a tool; ``told`` gets the status now and then, ``publish`` what users found,
+        open searches included, soon after that changed; ``to_forget`` gives the tenants to forget, each with the time up to which.
 
         Goes on from the store's newest commit.
         """
@@ -250,7 +250,7 @@ class Intake:
             self._drift.note(interaction)
 
     def _publish_found(self) -> None:
-        found = self._replay.found()
+        found = [*self._replay.found(), *self._joiner.found()]
         if found != self._published:
             self._published = found
             self._publish(found)

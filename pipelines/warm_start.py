@@ -81,7 +81,8 @@ def encoder_unit(
     Shares of queries and catalog sum to 1; that of the rewrites comes on top, so that an encoder without a rewriter sees as much of
     all else. ``log`` are the unit's examples from users, ``replay`` those of earlier units, each as often as it weighs
     (``replay.copies``); together they take ``log_share`` of what the labelled queries would have, half of it each: a few new
-    queries alone would be learned by heart, away from other wordings of the same need. Rewrites that are empty, or only repeat
+    queries alone would be learned by heart, away from other wordings of the same need. Beside them the labelled kinds have equal
+    shares. Rewrites that are empty, or only repeat
     their query or one another, are left out. ``negatives`` maps query ids to hard wrong tools.
     """
     by_id = {query.query_id: query for query in [*corpus.queries, *map(query_of, log)]}
@@ -100,9 +101,13 @@ def encoder_unit(
     users = 1.0 - config.catalog_share
     found = groups & {LOG_KIND, REPLAY_KIND}
     of_log = log_share * users if found else 0.0
+    kinds = groups & set(LABELLED_KINDS)
     shares = _shares(written, config.rewrite_share) | _shares(groups & set(CATALOG_KINDS), config.catalog_share)
     shares |= _shares(found, of_log)
-    return rows, shares | _shares(groups & set(LABELLED_KINDS), users - of_log)
+    if found:
+        # Users ask vaguely: by the weights a batch would hold two standard queries, and what tells near operations apart is lost.
+        return rows, shares | dict.fromkeys(sorted(kinds), (users - of_log) / max(1, len(kinds)))
+    return rows, shares | _shares(kinds, users)
 
 
 def sft_queries(corpus: Corpus, warm_start_share: float, count: int, seed: int) -> list[Query]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actors.core.events import Event, EventError, LabelEvent, OutcomeEvent, Result, SearchEvent, ShownTool
+from actors.core.types import Found
 
 _STRENGTH: dict[str, int] = {"called": 0, "failed": 1, "succeeded": 2}
 
@@ -118,6 +119,11 @@ class Joiner:
         self._declined = {request: time for request, time in self._declined.items() if time > oldest}
         return interactions, letters
 
+    def found(self) -> list[Found]:
+        """What users found by searches whose window is open still: a success is known before what was passed over is."""
+        opened = [(o.search, tuple(t for t, r in o.results.items() if r == "succeeded")) for o in self._open()]
+        return [Found(search.tenant, search.query, tools) for search, tools in opened if tools]
+
     def forget(self, tenant: str) -> int:
         """Drop what is held of a tenant; return how many searches and outcomes that were."""
         searches = [r for r, o in self._searches.items() if o.search.tenant == tenant]
@@ -131,7 +137,7 @@ class Joiner:
     @property
     def waiting(self) -> int:
         """Searches whose window is open."""
-        return sum(not opened.closed for opened in self._searches.values())
+        return len(self._open())
 
     def state(self) -> dict[str, Any]:
         """Everything, as JSON."""
@@ -158,6 +164,9 @@ class Joiner:
         joiner._seen, joiner._declined = dict(state["seen"]), dict(state["declined"])
         joiner._newest, joiner.duplicates = state["newest"], state["duplicates"]
         return joiner
+
+    def _open(self) -> list[_Open]:
+        return [opened for opened in self._searches.values() if not opened.closed]
 
     def _decline(self, event: SearchEvent | LabelEvent) -> list[Interaction]:
         """Without consent only the request's id stays, by which its outcomes are known and passed over."""

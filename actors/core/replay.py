@@ -22,6 +22,8 @@ from actors.core.joining import Interaction
 from actors.core.types import LOG_KIND, Found, Query
 
 HELD_OUT_BUCKETS = 10
+HELD_OUT_SIZE = 500
+"""Held-out examples that are kept, the newest: they tell what users ask now, and each candidate is judged by all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ class Replay:
         if example is None:
             self.refused["nothing succeeded"] += 1
         elif is_held_out(example.query):
-            self.held_out.append(example)
+            self.held_out = [*self.held_out, example][-HELD_OUT_SIZE:]
         else:
             self._admit(example)
 
@@ -138,8 +140,11 @@ class Replay:
         return list(self._reservoir)
 
     def found(self) -> list[Found]:
-        """What users found: by the reservoir, and by as many of the newest that wait as it may hold."""
-        examples = [*self._reservoir, *self._waiting[-self._limits.reservoir_size :]]
+        """What users found: by the reservoir, by as many of the newest that wait as it may hold, and by what the gate keeps.
+
+        It is for serving: nothing is trained on it, and the gate judges models without it.
+        """
+        examples = [*self._reservoir, *self._waiting[-self._limits.reservoir_size :], *self.held_out]
         return [Found(example.tenant, example.query, example.right) for example in examples]
 
     def forget(self, tenant: str) -> int:

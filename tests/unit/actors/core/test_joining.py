@@ -8,6 +8,7 @@ import pytest
 
 from actors.core.events import Event, EventError, LabelEvent, OutcomeEvent, SearchEvent, ShownTool
 from actors.core.joining import Joiner, JoinLimits
+from actors.core.types import Found
 
 LIMITS = JoinLimits(window_s=60, memory_s=1000, clock_skew_s=30)
 
@@ -37,10 +38,12 @@ def test_outcomes_join_their_search_when_the_window_passes() -> None:
         assert joiner.take(event, 110) == []
     assert joiner.close(110) == ([], [])
     assert joiner.waiting == 1
+    assert joiner.found() == [Found("t", "q", ("tool2",))], "a success is known while the window is open"
     joiner.take(search("later", 161), 161)
     [closed], letters = joiner.close(161)
     assert (closed.interaction_id, closed.results, closed.late, letters) == (search("r", 1).key, {"tool2": "succeeded"}, False, [])
     assert joiner.close(161) == ([], [])
+    assert joiner.found() == [], "what is closed is told by its interaction, and a search without a success is not told of"
 
 
 def test_a_weaker_result_does_not_replace_a_stronger_one() -> None:

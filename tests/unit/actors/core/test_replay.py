@@ -7,7 +7,7 @@ import pytest
 
 from actors.core.events import Result, ShownTool
 from actors.core.joining import Interaction
-from actors.core.replay import Replay, ReplayLimits, copies, example_of, is_held_out, normalised
+from actors.core.replay import HELD_OUT_SIZE, Replay, ReplayLimits, copies, example_of, is_held_out, normalised
 
 LIMITS = ReplayLimits(reservoir_share=0.25, reservoir_size=8, tenant_share=0.5, per_query_tool=2, weight_clip=5.0, waiting=100)
 
@@ -85,13 +85,17 @@ def test_each_example_is_new_once_and_old_ones_come_back() -> None:
     assert replay.waiting == 60 - len(times)
 
 
-def test_what_users_found_is_by_what_waits_and_what_was_trained_within_a_bound_and_by_nothing_of_the_gates() -> None:
+def test_what_users_found_is_by_what_waits_what_was_trained_and_what_the_gate_keeps_within_bounds() -> None:
     replay = filled(6)
     cut = replay.cut(4, seed=1)
     assert {(e.tenant, e.query, e.right) for e in cut} < {(f.tenant, f.query, f.tool_ids) for f in replay.found()}
     assert len(replay.found()) == 6
-    assert not any(is_held_out(one.query) for one in replay.found())
     assert len(filled(30).found()) == LIMITS.reservoir_size
+    held = [query for query in (f"thing {i}" for i in range(20 * HELD_OUT_SIZE)) if is_held_out(query)]
+    for number, query in enumerate(held):
+        replay.add(interaction(query, number=number))
+    assert [e.query for e in replay.held_out] == held[-HELD_OUT_SIZE:]
+    assert {f.query for f in replay.found()} > set(held[-HELD_OUT_SIZE:])
 
 
 def test_no_tenant_gives_more_than_its_share_of_a_unit() -> None:
