@@ -22,6 +22,7 @@ from actors import found
 from actors.core.ranking import ndcg
 from actors.core.types import Corpus, InputError, Query
 from actors.index import Ranking
+from actors.monitor import PLAIN_EVERY_S, describe
 from configs.load import load as load_config
 from configs.schema import Config
 from pipelines import catalogs
@@ -133,11 +134,15 @@ def run(config: Config, rate: float, count: int, seed: int, behaviour: Behaviour
         served.follow()
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=count, release="-")
-        started = time.monotonic()
+        started = told = time.monotonic()
+        stage = {"done": 0.0, "total": float(count), "begun": 0.0, "started": time.time()}
         for place, query in enumerate(asked(corpus, config.catalog.stream_services, count, behaviour, seed)):
             time.sleep(max(0.0, started + place / rate - time.monotonic()))
             release = simulation.ask(query)
             progress.update(task, completed=place + 1, release=release)
+            if not console.is_terminal and time.monotonic() - told >= PLAIN_EVERY_S:
+                told = time.monotonic()
+                console.print(describe(f"ask (release {release})", stage | {"done": place + 1.0}, time.time()), highlight=False)
 
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

@@ -42,19 +42,31 @@ def gone(processes: list[psutil.Process], timeout_s: float) -> bool:
     return not psutil.wait_procs(processes, timeout=timeout_s)[1]
 
 
-@pytest.mark.timeout(1500)
-def test_killed_in_each_stage_the_run_is_resumed_and_trains_every_unit_once(world: Path, tmp_path: Path) -> None:
-    run_dir = tmp_path / "run"
+def stop(process: subprocess.Popen[str], how: signal.Signals) -> None:
+    """End a run as a user or a machine does; after a request to end, no process of it may be left."""
+    started = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(how)
+    assert process.wait(20) == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}[how]
+    assert how == signal.SIGKILL or gone(started, 5)
+
+
+@pytest.mark.timeout(1200)
+def test_ended_in_each_stage_the_run_is_resumed_and_trains_every_unit_once(world: Path, tmp_path: Path) -> None:
+    run_dir, errors = tmp_path / "run", tmp_path / "errors.txt"
     settings = overrides(world, run_dir)
-    # One file of each stage; the driver is killed as soon as it appears, so the stage after it is under way.
-    moments = ["snapshots/encoder/0", "data/rewrites/0", "snapshots/encoder/1", "data/scored/0", "snapshots/rewriter/1"]
-    for moment in moments:
-        process = subprocess.Popen(
-            command(*settings), cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True
-        )
+    # One file of each stage; the run is ended as soon as it appears, so the stage after it is under way.
+    endings = {
+        "snapshots/encoder/0": signal.SIGINT,
+        "data/rewrites/0": signal.SIGKILL,
+        "snapshots/encoder/1": signal.SIGTERM,
+        "data/scored/0": signal.SIGKILL,
+    }
+    for moment, how in endings.items():
+        with errors.open("w") as file:
+            process = subprocess.Popen(command(*settings), cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=file, text=True)
         wait_for(run_dir / moment, process)
-        process.send_signal(signal.SIGKILL)
-        process.wait(10)
+        stop(process, how)
+        assert how != signal.SIGINT or "run the same command again to resume" in errors.read_text()
     ended = run(*settings)
     assert ended.returncode == 0, ended.stderr[-3000:]
     assert "CoHyDE" in ended.stdout and (run_dir / "report.html").exists()
@@ -68,31 +80,6 @@ def test_killed_in_each_stage_the_run_is_resumed_and_trains_every_unit_once(worl
     singles = {"bm25", "frozen", "encoder_alone", "zero_shot", "sft", "qta"}
     assert arms == {(arm, None) for arm in singles} | {("cohyde", number) for number in (0, 1, 2)}
     assert all(0 <= row["value"] <= 1 for row in rows)
-
-
-def test_interrupted_it_leaves_no_process_and_says_how_to_go_on(world: Path, tmp_path: Path) -> None:
-    run_dir = tmp_path / "run"
-    process = subprocess.Popen(
-        command(*overrides(world, run_dir)), cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    wait_for(run_dir / "snapshots" / "retriever" / "-1", process)
-    started = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
-    assert process.returncode == 130 and "run the same command again to resume" in errors
-    assert gone(started, 5)
-
-
-def test_terminated_it_leaves_no_process_and_says_so_by_its_exit_code(world: Path, tmp_path: Path) -> None:
-    run_dir = tmp_path / "run"
-    process = subprocess.Popen(
-        command(*overrides(world, run_dir)), cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True
-    )
-    wait_for(run_dir / "snapshots" / "retriever" / "-1", process)
-    started = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 143
-    assert gone(started, 5)
 
 
 def test_what_the_user_got_wrong_is_one_line_and_exit_code_2(world: Path, tmp_path: Path) -> None:
