@@ -30,7 +30,7 @@ from actors.core.events import EventError, OutcomeEvent, SearchEvent, parse
 from actors.core.fusion import Vectors
 from actors.core.ranking import ndcg, paired_test
 from actors.core.types import Corpus, InputError, Query
-from pipelines import catalogs, report, stream_picture
+from pipelines import catalogs, report, report_figures, stream_picture
 from pipelines.alternatives import HEAD_RATES, TOOL_RATES, Head, Learner, MovedTools, Static
 from pipelines.arms import write_json
 from pipelines.click_model import CHEAT
@@ -230,7 +230,8 @@ def command(run_dir: Annotated[Path, typer.Argument(help="The run directory of a
     """
     found = measure(run_dir)
     write_json(run_dir / RESULT, found)
-    stream_picture.write(found, run_dir / PICTURE)
+    memory = [(minute, event["gb"]) for minute, event in report_figures.memory_points(report.read(run_dir).events)]
+    stream_picture.write(found, memory, run_dir / PICTURE)
     shown = Table(box=box.SIMPLE_HEAD, title=f"last third of {found['queries']} queries, nDCG@5 (%)")
     for name in ("slice", "against", "n", "served", "rival", "difference", "p"):
         shown.add_column(name, justify="left" if name in ("slice", "against") else "right")

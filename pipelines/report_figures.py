@@ -182,8 +182,7 @@ def time_figures(events: Sequence[Event], stages: StageRuns) -> list[Figure]:
 
 def memory_figures(events: Sequence[Event]) -> dict[str, Any]:
     """Memory by role over the minutes of the run, and the legend's keys."""
-    clock = elapsed_minutes(events)
-    points = [(minute, e) for minute, e in zip(clock, events, strict=True) if e["event"] == "memory"]
+    points = memory_points(events)
     if not points:
         return {"figures": [], "keys": []}
     usage: dict[str, list[float]] = {}
@@ -197,6 +196,11 @@ def memory_figures(events: Sequence[Event]) -> dict[str, Any]:
     svg = plots.memory([m for m, _ in points], [e["gb"] for _, e in points], roles, "memory over the run")
     keys = [(name, colour, False) for name, colour in plots.legend(roles).items()]
     return {"figures": [Figure("Resident memory", Markup(svg), wide=True)], "keys": keys}
+
+
+def memory_points(events: Sequence[Event]) -> list[tuple[float, Event]]:
+    """The samples of memory, each with its minute of the run."""
+    return [(minute, e) for minute, e in zip(elapsed_minutes(events), events, strict=True) if e["event"] == "memory"]
 
 
 def elapsed_minutes(events: Sequence[Event]) -> list[float]:

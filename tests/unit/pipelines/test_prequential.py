@@ -60,7 +60,7 @@ def test_curves_are_running_means_and_are_drawn(tmp_path: Path) -> None:
     assert found["standard"]["served"] == [(1, 1.0), (2, 1.0), (3, 1.0)]
     assert found["vague"]["served"] == [(5, 0.0), (6, 0.0), (7, 0.5), (8, 1.0), (9, 1.0)]
     drawn = {"curves": found, "window": {"standard": 1, "vague": 2}, "releases": [(1, "start"), (5, "2")]}
-    stream_picture.write(drawn, tmp_path / "stream.png")
+    stream_picture.write(drawn, [(0.0, 8.0), (60.0, 12.0)], tmp_path / "stream.png")
     assert (tmp_path / "stream.png").read_bytes().startswith(b"\x89PNG")
 
 
