@@ -1,14 +1,16 @@
 """The encoder as a learner: InfoNCE by the trainer of sentence-transformers, on batches that we make.
 
 Invariants: the same state, rows, shares and seed give the same weights, whether or not the process was started anew in between
-(weights and AdamW's moments are the state); weights are float32 whatever the precision; a loss or gradient that is not finite ends
-training with ``TrainingDiverged``.
+(weights, those that are published and those that are trained where the two differ, and AdamW's moments are the state); weights are
+float32 whatever the precision; a loss or gradient that is not finite ends training with ``TrainingDiverged``.
 
 Decisions. Dropout is off: with it, attention on a CPU takes a path that makes a step 15 % slower, and gradient caching would have
 to replay it. The pull holds documents, not anchors: their base vectors are those of the frozen index, which is there already, so it
 costs nothing; a frozen copy in each step would cost 30 %, and holding anchors would hold back what vague queries must learn.
 The learning rate warms up over the first tenth of each call and falls to a tenth along a cosine: each published version is
-annealed, in rounds and in small units alike, and no call depends on how many follow.
+annealed, in rounds and in small units alike, and no call depends on how many follow. Where units are small, what is published may
+be a running mean of the weights (Polyak and Juditsky, 1992), while training goes on from the last ones: a few noisy steps then move
+what is served by little, and the mean is better than any of its parts.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ from actors.losses import AnchoredInfoNCE, CachedAnchoredInfoNCE
 from actors.training import LossCurve, Precision, check_finite, moments_of, resume_optimizer, schedule, summary
 from configs.schema import EncoderConfig
 
-OPTIMIZER_FILE = "optimizer.pt"
+STATE_FILE = "training.pt"
 ANCHOR, POSITIVE = "anchor", "positive"
 
 
@@ -65,13 +67,21 @@ class EncoderTrainer:
         for module in self.model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
-        optimizer = state_dir / OPTIMIZER_FILE
-        self._optimizer: dict[Any, Any] = torch.load(optimizer, weights_only=True) if optimizer.exists() else {}
+        file = state_dir / STATE_FILE
+        state: dict[str, Any] = torch.load(file, weights_only=True) if file.exists() else {}
+        self._optimizer: dict[Any, Any] = state.get("moments", {})
+        self._published = _copy(self.model)
+        if "trained" in state:
+            self.model.load_state_dict(state["trained"])
 
     def save(self, state_dir: Path) -> None:
-        """Write a sentence-transformers directory, with the optimizer's state beside it."""
+        """Write what is published as a sentence-transformers directory, with what training goes on from beside it."""
+        trained = _copy(self.model)
+        self.model.load_state_dict(self._published)
         self.model.save(str(state_dir), create_model_card=False)
-        torch.save(self._optimizer, state_dir / OPTIMIZER_FILE)
+        self.model.load_state_dict(trained)
+        differ = any(not torch.equal(trained[name], weights) for name, weights in self._published.items())
+        torch.save({"moments": self._optimizer} | ({"trained": trained} if differ else {}), state_dir / STATE_FILE)
 
     def train(
         self,
@@ -80,9 +90,11 @@ class EncoderTrainer:
         steps: int,
         seed: int,
         progress: Progress | None = None,
+        averaging: float = 0.0,
     ) -> dict[str, Any]:
         """Train ``steps`` steps on ``rows``; ``shares``: rows of each group in a batch, as shares of ``pairs_per_step``.
 
+        What is published afterwards is ``averaging`` times what was, and the rest what was trained.
         Returns {steps, loss_first, loss_last, losses, seconds, step_s, base_s}. Raises ``TrainingDiverged``; ``InputError`` where
         the rows make no batch.
         """
@@ -103,6 +115,7 @@ class EncoderTrainer:
             self._optimizer = moments_of(trainer)
             # Each trainer wraps the model's forward once more unless it is unwrapped.
             trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+        self._published = _mean(self._published, _copy(self.model), averaging)
         return summary(curve, time.monotonic() - based) | {"base_s": based - started}
 
     def _base_vectors(self) -> torch.Tensor:
@@ -159,6 +172,15 @@ class EncoderTrainer:
             name = f"negative_{place}" if place else POSITIVE
             columns[name] = [self._catalog.by_id[row.tool_ids[place]].document for row in rows]
         return Dataset.from_dict(columns | {"label": [self._row[row.tool_ids[0]] for row in rows]})
+
+
+def _copy(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: weights.detach().clone() for name, weights in model.state_dict().items()}
+
+
+def _mean(old: Mapping[str, torch.Tensor], new: Mapping[str, torch.Tensor], share: float) -> dict[str, torch.Tensor]:
+    """``share`` of the old weights and the rest of the new; what is no weight (positions) is the new."""
+    return {name: torch.lerp(w, old[name], share) if share and w.is_floating_point() else w for name, w in new.items()}
 
 
 class _Trainer(SentenceTransformerTrainer):

@@ -53,6 +53,8 @@ class EncoderConfig(Section):
     """Labelled needs that the warm start trains on; the others go through the rounds, and the rewriter learns from those alone."""
     steps_per_unit: Positive = 100
     """Optimizer steps in each unit."""
+    averaging: Share = 0.0
+    """Share of the published weights that stays when a unit's are averaged in; 0 publishes what was trained last."""
     pairs_per_step: Positive = 64
     """(anchor, tool) pairs in one InfoNCE batch; a unit adds ``rewrite_share`` of rewrites."""
     pairs_per_chunk: Positive | None = None

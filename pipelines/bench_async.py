@@ -159,7 +159,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 def command(
     overrides: Annotated[list[str] | None, typer.Argument(help="Dotted overrides, as loop.queries_per_unit=16.")] = None,
     config: Annotated[str, typer.Option(help="YAML file whose sizes are measured.")] = "configs/continual.yaml",
-    units: Annotated[int, typer.Option(help="Units that each variant runs.", min=2)] = 5,
+    units: Annotated[int, typer.Option(help="Units that each variant runs.", min=2)] = 8,
 ) -> None:
     """Run the same units with and without overlap; the last line is one JSON object with the figures."""
     resolved = load(config, [*(overrides or []), f"loop.units={units}", "loop.start_from=null"])

@@ -8,6 +8,7 @@ a daemon thread, so that a cancelled stage never holds up the end of the process
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -34,6 +35,8 @@ CONTROL_TIMEOUT_S = 60.0
 ENCODER_STATES_KEPT = 2
 KEPT_UNITS = 4
 """Units whose snapshots and records stay beside those in flight (continual mode)."""
+LABELLED_MINED = 512
+"""Labelled queries that hard negatives are mined for in a small unit: more than its batches hold."""
 UNITS_IN_FLIGHT = 8
 """Far more than any lag lets be under way."""
 
@@ -242,14 +245,14 @@ class RayStages:
         return stages.score_metrics(scored, datasets.read("pairs", unit.index, self.data_root))
 
     def _negatives(self, unit: Unit, version: int) -> dict[str, list[str]]:
-        """Hard negatives by retriever ``version``: of all labelled queries, or, where units are small, of the unit's own."""
+        """Hard negatives by retriever ``version``: of all labelled queries; where units are small, of some and the unit's own."""
         count = self.config.encoder.mined_negatives
         if not count:
             return {}
-        if self.config.loop.mode == "rounds":
-            wanted = [q for q in self.queries.values() if q.split == "train" and q.kind in LABELLED_KINDS]
-        else:
-            wanted = [self.queries[query_id] for query_id in unit.query_ids]
+        wanted = [q for q in self.queries.values() if q.split == "train" and q.kind in LABELLED_KINDS]
+        if self.config.loop.mode == "continual":
+            wanted = random.Random(unit.seed).sample(wanted, min(LABELLED_MINED, len(wanted)))
+            wanted = list({q.query_id: q for q in [*wanted, *(self.queries[query_id] for query_id in unit.query_ids)]}.values())
         asked = self.handles.scorer.mine_negatives.remote(version, wanted, count)
         mined = remote.ask_now(asked, self.config.loop.stage_timeout_s, "the scorer, which mines negatives")
         return dict(zip((q.query_id for q in wanted), mined, strict=True))

@@ -119,7 +119,8 @@ def encoder_loop(loop_config: dict[str, Any]) -> None:
             share = 1.0 - config.stream.labelled_share
             rows, shares = warm_start.encoder_unit(corpus, rewrites, job["negatives"], config.encoder, log, share, replay)
         try:
-            metrics = trainer.train(rows, shares, steps, job["seed"], progress)
+            averaging = 0.0 if job["version"] == 0 else config.encoder.averaging
+            metrics = trainer.train(rows, shares, steps, job["seed"], progress, averaging)
         except TrainingDiverged as error:
             if config.loop.mode == "rounds" or done == BASE_VERSION:
                 raise

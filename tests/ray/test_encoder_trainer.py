@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
 
 from actors.core.batches import EncoderRow
 from actors.core.types import Catalog, Tool
@@ -47,6 +48,11 @@ def weights(learner: EncoderTrainer) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in learner.model.state_dict().items()}
 
 
+def read(directory: Path) -> dict[str, torch.Tensor]:
+    """What others than the learner read of a saved state."""
+    return dict(SentenceTransformer(str(directory), device="cpu").state_dict())
+
+
 def equal(one: EncoderTrainer, other: EncoderTrainer) -> bool:
     left, right = weights(one), weights(other)
     return all(torch.equal(left[name], right[name]) for name in left)
@@ -84,6 +90,28 @@ def test_a_saved_state_goes_on_as_if_it_had_not_been_stopped(base: Path, tmp_pat
     forgetful._optimizer = {}
     forgetful.train(ROWS, SHARES, 4, 2)
     assert not equal(through, forgetful)
+
+
+def test_a_running_mean_is_published_and_training_goes_on_from_the_last_weights(base: Path, tmp_path: Path) -> None:
+    plain, averaged = trainer(base), trainer(base)
+    start = weights(plain)
+    for learner, share in ((plain, 0.0), (averaged, 0.75)):
+        learner.train(ROWS, SHARES, 3, 1, averaging=share)
+    assert equal(plain, averaged), "what is trained does not depend on what is published"
+    averaged.save(tmp_path)
+    published = read(tmp_path)
+    trained = weights(plain)
+    name = next(n for n, w in trained.items() if w.is_floating_point() and not torch.equal(w, start[n]))
+    assert torch.allclose(published[name], 0.75 * start[name] + 0.25 * trained[name], atol=1e-6)
+    restarted = trainer(base)
+    restarted.load(tmp_path)
+    for learner in (averaged, restarted):
+        learner.train(ROWS, SHARES, 2, 2, averaging=0.75)
+    assert equal(averaged, restarted)
+    for learner, place in ((averaged, "one"), (restarted, "other")):
+        learner.save(tmp_path / place)
+    one, other = read(tmp_path / "one"), read(tmp_path / "other")
+    assert all(torch.equal(one[n], other[n]) for n in one)
 
 
 def test_gradient_caching_changes_nothing_but_memory(base: Path) -> None:
