@@ -60,6 +60,7 @@ def test_ended_in_each_stage_the_run_is_resumed_and_trains_every_unit_once(world
         "data/rewrites/0": signal.SIGKILL,
         "snapshots/encoder/1": signal.SIGTERM,
         "data/scored/0": signal.SIGKILL,
+        "snapshots/rewriter/1": signal.SIGKILL,
     }
     for moment, how in endings.items():
         with errors.open("w") as file:
