@@ -10,7 +10,7 @@ costs nothing; a frozen copy in each step would cost 30 %, and holding anchors w
 The learning rate warms up over the first tenth of each call and falls to a tenth along a cosine: each published version is
 annealed, in rounds and in small units alike, and no call depends on how many follow. Where units are small, what is published may
 be a running mean of the weights (Polyak and Juditsky, 1992), while training goes on from the last ones: a few noisy steps then move
-what is served by little, and the mean is better than any of its parts.
+what is served by little.
 """
 
 from __future__ import annotations

@@ -82,8 +82,8 @@ def encoder_unit(
     all else. ``log`` are the unit's examples from users, ``replay`` those of earlier units, each as often as it weighs
     (``replay.copies``); together they take ``log_share`` of what the labelled queries would have, half of it each: a few new
     queries alone would be learned by heart, away from other wordings of the same need. Beside them the labelled kinds have equal
-    shares. Rewrites that are empty, or only repeat
-    their query or one another, are left out. ``negatives`` maps query ids to hard wrong tools.
+    shares. Rewrites that are empty, or only repeat their query or one another, are left out. ``negatives`` maps query ids to hard
+    wrong tools.
     """
     by_id = {query.query_id: query for query in [*corpus.queries, *map(query_of, log)]}
     labelled = corpus.select("train", LABELLED_KINDS)
