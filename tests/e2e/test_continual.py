@@ -107,19 +107,19 @@ def texts(run_dir: Path) -> list[str]:
 
 def test_terminated_while_it_waits_for_users_it_goes_on_where_it_was(world: Path, tmp_path: Path) -> None:
     run_dir, log = tmp_path / "run", tmp_path / "log"
-    given = command(*settings(world, run_dir, 5), "stream.reservoir_share=0", f"stream.address={log}")
-    # Enough for three units; then the run waits for more.
-    write_log(log, 0, 30)
+    given = command(*settings(world, run_dir, 3), "stream.reservoir_share=0", f"stream.address={log}")
+    # Enough for two units; then the run waits for more.
+    write_log(log, 0, 20)
     first = subprocess.Popen(given, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + TIMEOUT_S
-    while not (run_dir / "snapshots" / "rewriter" / "3" / "READY").exists():
+    while not (run_dir / "snapshots" / "rewriter" / "2" / "READY").exists():
         assert first.poll() is None and time.monotonic() < deadline
         time.sleep(0.5)
     first.send_signal(signal.SIGTERM)
     assert first.wait(timeout=30) == 143
-    write_log(log, 30, 60, name="later")
+    write_log(log, 20, 40, name="later")
     done = subprocess.run(given, timeout=TIMEOUT_S, text=True, capture_output=True)
     assert done.returncode == 0, done.stdout + done.stderr
     counts = trained_examples(run_dir)
-    assert len(counts) == 45 and set(counts.values()) == {1}
-    assert SnapshotStore(str(run_dir / "snapshots")).latest("rewriter") == 5
+    assert len(counts) == 27 and set(counts.values()) == {1}
+    assert SnapshotStore(str(run_dir / "snapshots")).latest("rewriter") == 3
