@@ -68,34 +68,6 @@ def stages(run_dir: Path) -> list[dict[str, Any]]:
     return [e for e in map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines()) if e["event"] == "stage"]
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = make_world(tmp_path_factory.mktemp("world"))
-    write_log(root / "log", 0, 60)
-    return root
-
-
-def test_units_of_the_log_are_trained_judged_and_reported(world: Path, tmp_path: Path) -> None:
-    run_dir = tmp_path / "run"
-    done = subprocess.run(
-        command(*settings(world, run_dir, 3), "stream.reservoir_share=0"), timeout=TIMEOUT_S, text=True, capture_output=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Report:" in done.stdout
-    trained = stages(run_dir)
-    for stage in ("generate", "train_encoder", "build_index", "score", "train_rewriter"):
-        assert [e["unit"] for e in trained if e["stage"] == stage] == [0, 1, 2]
-    assert max(e["lag"] for e in trained if "lag" in e) <= 1
-    counts = trained_examples(run_dir)
-    assert len(counts) == 27 and set(counts.values()) == {1}
-    assert not any(is_held_out(text) for text in texts(run_dir))
-    users_found = found.read(str(run_dir))
-    assert {one.query for one in users_found} > set(texts(run_dir))
-    releases = Releases(SnapshotStore(str(run_dir / "snapshots")), str(run_dir / "releases"))
-    assert {entry["number"] for entry in releases.audit()} >= {0, 3}
-    assert releases.served() is not None or all(entry["action"] == "kept" for entry in releases.audit())
-
-
 def texts(run_dir: Path) -> list[str]:
     store = SnapshotStore(str(run_dir / "snapshots"))
     return [
@@ -105,11 +77,11 @@ def texts(run_dir: Path) -> list[str]:
     ]
 
 
-def test_terminated_while_it_waits_for_users_it_goes_on_where_it_was(world: Path, tmp_path: Path) -> None:
-    run_dir, log = tmp_path / "run", tmp_path / "log"
-    given = command(*settings(world, run_dir, 3), "stream.reservoir_share=0", f"stream.address={log}")
+def test_a_log_is_trained_judged_and_reported_though_the_run_is_terminated_while_it_waits(tmp_path: Path) -> None:
+    world, run_dir = make_world(tmp_path / "world"), tmp_path / "run"
+    given = command(*settings(world, run_dir, 3), "stream.reservoir_share=0")
     # Enough for two units; then the run waits for more.
-    write_log(log, 0, 20)
+    write_log(world / "log", 0, 20)
     first = subprocess.Popen(given, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + TIMEOUT_S
     while not (run_dir / "snapshots" / "rewriter" / "2" / "READY").exists():
@@ -117,9 +89,20 @@ def test_terminated_while_it_waits_for_users_it_goes_on_where_it_was(world: Path
         time.sleep(0.5)
     first.send_signal(signal.SIGTERM)
     assert first.wait(timeout=30) == 143
-    write_log(log, 20, 40, name="later")
+    write_log(world / "log", 20, 60, name="later")
     done = subprocess.run(given, timeout=TIMEOUT_S, text=True, capture_output=True)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "Report:" in done.stdout
+    assert SnapshotStore(str(run_dir / "snapshots")).latest("rewriter") == 3
+    trained = stages(run_dir)
+    for stage in ("generate", "train_encoder", "build_index", "score", "train_rewriter"):
+        assert [e["unit"] for e in trained if e["stage"] == stage and e["worked_s"]] == [0, 1, 2]
+    assert max(e["lag"] for e in trained if "lag" in e) <= 1
     counts = trained_examples(run_dir)
     assert len(counts) == 27 and set(counts.values()) == {1}
-    assert SnapshotStore(str(run_dir / "snapshots")).latest("rewriter") == 3
+    assert not any(is_held_out(text) for text in texts(run_dir))
+    users_found = found.read(str(run_dir))
+    assert {one.query for one in users_found} > set(texts(run_dir))
+    releases = Releases(SnapshotStore(str(run_dir / "snapshots")), str(run_dir / "releases"))
+    assert {entry["number"] for entry in releases.audit()} >= {0, 3}
+    assert releases.served() is not None or all(entry["action"] == "kept" for entry in releases.audit())
