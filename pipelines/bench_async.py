@@ -1,6 +1,6 @@
 """What overlapping the stages gains: ``python -m pipelines.bench_async``; the last line is one JSON object.
 
-The same units run three times from one warm start, with real models: ``lag 0`` (one stage after the other, each with its own share
+The same units run three times from one start, with real models: ``lag 0`` (one stage after the other, each with its own share
 of the cores), ``overlapped`` (the same shares, a unit being generated while the one before is trained) and ``colocated`` (one stage
 after the other, each with the whole machine).
 

@@ -202,7 +202,7 @@ class RayStages:
         for store, kinds in ((self.store, ("rewriter", "retriever", "intake")), (records, ("rewrites", "scored", "pairs"))):
             for kind in kinds:
                 store.collect(kind, kept)
-        # A unit's Ray Data executions leave the driver some megabytes, which add up over days.
+        # The driver may live for days: what a unit freed goes back to the system.
         give_back_memory()
 
     def _generate(self, unit: Unit, version: int, context_version: int | None) -> dict[str, Any]:

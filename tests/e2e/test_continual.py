@@ -84,7 +84,8 @@ def test_a_log_is_trained_judged_and_reported_though_the_run_is_terminated_while
     write_log(world / "log", 0, 20)
     first = subprocess.Popen(given, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + TIMEOUT_S
-    while not (run_dir / "snapshots" / "rewriter" / "2" / "READY").exists():
+    # The gate's candidate comes after every stage of its unit was told of.
+    while not (run_dir / "snapshots" / "release" / "2" / "READY").exists():
         assert first.poll() is None and time.monotonic() < deadline
         time.sleep(0.5)
     first.send_signal(signal.SIGTERM)
@@ -96,7 +97,7 @@ def test_a_log_is_trained_judged_and_reported_though_the_run_is_terminated_while
     assert SnapshotStore(str(run_dir / "snapshots")).latest("rewriter") == 3
     trained = stages(run_dir)
     for stage in ("generate", "train_encoder", "build_index", "score", "train_rewriter"):
-        assert [e["unit"] for e in trained if e["stage"] == stage and e["worked_s"]] == [0, 1, 2]
+        assert [e["unit"] for e in trained if e["stage"] == stage] == [0, 1, 2]
     assert max(e["lag"] for e in trained if "lag" in e) <= 1
     counts = trained_examples(run_dir)
     assert len(counts) == 27 and set(counts.values()) == {1}
