@@ -77,8 +77,8 @@ class Result:
 
 def measure(config: Config, scratch: Path, console: Console) -> dict[str, Result]:
     """All variants, from one start: the release that ``loop.start_from`` names, else a warm start."""
+    console.print(f"one start for all: {config.loop.start_from or 'a warm start'}", highlight=False)
     if config.loop.start_from is None:
-        console.print("one warm start for all", highlight=False)
         job.run(_changed(config, run_dir=str(scratch / "start")), False, console, _warm_start)
         config = _changed(config, loop=config.loop.model_copy(update={"start_from": f"{scratch / 'start'}@0"}))
     results = {}
@@ -129,6 +129,14 @@ def _changed(config: Config, **changes: Any) -> Config:
     return config.model_copy(update=changes)
 
 
+def _from_a_start(config: Config) -> Config:
+    """Without a start that is not there: a machine that ran no demo makes a warm start of its own."""
+    start = config.loop.start_from
+    if start is None or Path(start.partition("@")[0]).exists():
+        return config
+    return _changed(config, loop=config.loop.model_copy(update={"start_from": None}))
+
+
 def summary(results: dict[str, Result]) -> dict[str, float]:
     """{speedup, bound, bound_share, over_colocated, quality_delta_pp, p_value}."""
     alone, overlapped, colocated = (results[variant.name] for variant in VARIANTS)
@@ -164,13 +172,14 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 @app.command()
 def command(
     overrides: Annotated[list[str] | None, typer.Argument(help="Dotted overrides, as loop.queries_per_unit=16.")] = None,
-    config: Annotated[str, typer.Option(help="YAML file whose sizes are measured.")] = "configs/continual.yaml",
+    config: Annotated[str, typer.Option(help="YAML file whose sizes are measured.")] = "configs/bench_async.yaml",
     units: Annotated[int, typer.Option(help="Units that each variant runs.", min=2)] = 8,
 ) -> None:
     """Run the same units with and without overlap; the last line is one JSON object with the figures."""
-    resolved = load(config, ["loop.start_from=null", *(overrides or []), f"loop.units={units}"])
+    resolved = load(config, [*(overrides or []), f"loop.units={units}"])
     if resolved.loop.mode != "continual":
         raise InputError(f"--config {config}: loop.mode is {resolved.loop.mode}; give a configuration of the continual mode")
+    resolved = _from_a_start(resolved)
     with tempfile.TemporaryDirectory(prefix="cohyde-bench-") as scratch:
         library_logs(Path(scratch))
         results = measure(resolved, Path(scratch), Console(stderr=True))
