@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from actors.core.fusion import Vectors
+from actors.core.limits import Limits
 from actors.core.snapshots import SnapshotStore
 from actors.core.types import BASE_VERSION, Completion, Query, Score
 from actors.interfaces import Progress
@@ -67,6 +68,9 @@ class ScorerModel(Protocol):
 
     def figures(self, queries: Sequence[Query], rewrites: Sequence[Sequence[str]] | None, weight: float) -> list[float]:
         """nDCG@5 of each query as it would be served."""
+
+    def limits(self, queries: Sequence[Query], rewrites: Sequence[Sequence[str]] | None, weight: float) -> Limits:
+        """How much serving should answer."""
 
     def vectors(self, texts: Sequence[str]) -> Vectors:
         """Query vectors."""
@@ -196,6 +200,10 @@ class ScorerHost(Host):
     ) -> list[float]:
         """nDCG@5 of each query as retriever ``version`` would serve it."""
         return self._ensure(version).figures(queries, rewrites, weight)
+
+    def limits(self, version: int, queries: Sequence[Query], rewrites: Sequence[Sequence[str]] | None, weight: float) -> Limits:
+        """How much serving by retriever ``version`` should answer."""
+        return self._ensure(version).limits(queries, rewrites, weight)
 
     def vectors(self, version: int, texts: Sequence[str]) -> Vectors:
         """Query vectors by retriever ``version``, [n, d]."""

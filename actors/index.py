@@ -1,15 +1,14 @@
-"""Searching the catalog: by vectors (FAISS), by words (BM25), and both behind one ``Retriever`` with a version.
+"""Searching the catalog by vectors (FAISS), and vectors and words (BM25) behind one ``Retriever`` with a version.
 
 Invariants: encoder and index belong together and are loaded and swapped as one; the exact scan is the reference; rankings are best
-first and hold a tool at most once; BM25 lists only tools that share a word with the query.
+first and hold a tool at most once.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -17,10 +16,11 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.core.fusion import Vectors, fuse, moved_tools, reciprocal_rank
+from actors.core.fusion import Vectors, fuse, moved_tools, reciprocal_rank, top
 from actors.core.types import Catalog, Found, InputError, Mode
 from actors.encoder import Encoder
 from actors.interfaces import Progress
+from actors.lexical import LexicalIndex, Ranking
 from configs.schema import Config
 
 ENCODER_DIR = "encoder"
@@ -30,9 +30,9 @@ _HNSW = "hnsw.faiss"
 _HNSW_LINKS = 32
 _HNSW_BREADTH = 128
 _MEMO_TEXTS = 20_000
-_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_")
-
-Ranking = list[tuple[str, float]]
+_PRODUCT_FROM = 4
+_PRODUCT_CELLS = 8_000_000
+"""Numbers of a product at once: 32 MB."""
 
 
 class TextEncoder(Protocol):
@@ -46,10 +46,7 @@ class TextEncoder(Protocol):
 
 
 class DenseIndex:
-    """Tool vectors [n, d] with a FAISS index over them; inner product, so cosine for unit vectors.
-
-    ``vectors`` are what the tools' own texts say; a search meets those rows elsewhere that were moved.
-    """
+    """Tool vectors [n, d] with a FAISS index over them, never changed; inner product, so cosine for unit vectors."""
 
     def __init__(self, tool_ids: Sequence[str], vectors: Vectors, kind: Literal["exact", "hnsw"], graph: Any) -> None:
         """Use ``build`` or ``load``."""
@@ -57,11 +54,8 @@ class DenseIndex:
         self.vectors = vectors
         self.kind = kind
         self._graph = graph
-        self._moved: tuple[NDArray[np.int64], Vectors] | None = None
-
-    def move(self, rows: NDArray[np.int64], vectors: Vectors) -> None:
-        """From now on search ``rows`` by ``vectors`` [len(rows), d] and all others by their own; nothing is written."""
-        self._moved = (rows, np.ascontiguousarray(vectors, dtype=np.float32)) if len(rows) else None
+        self._hidden: NDArray[np.int64] | None = None
+        """Rows of the graph that a search passes over; rows of ``vectors`` behind the graph's last are looked at one by one."""
 
     @classmethod
     def build(cls, tool_ids: Sequence[str], vectors: Vectors, kind: Literal["exact", "hnsw"]) -> DenseIndex:
@@ -74,11 +68,32 @@ class DenseIndex:
         graph: Any
         if kind == "exact":
             graph = faiss.IndexFlatIP(vectors.shape[1])
+            graph.add(vectors)
+            # One copy of the vectors: FAISS' own.
+            vectors = _stored(graph, vectors.shape)
         else:
             graph = faiss.IndexHNSWFlat(vectors.shape[1], _HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
             graph.hnsw.efConstruction = graph.hnsw.efSearch = _HNSW_BREADTH
-        graph.add(vectors)
+            graph.add(vectors)
         return cls(tool_ids, vectors, kind, graph)
+
+    def changed(self, rows: Sequence[int], tool_ids: Sequence[str], vectors: Vectors) -> DenseIndex:
+        """This index without ``rows`` and with ``tool_ids`` under ``vectors`` [m, d] at its end; this one stays as it is.
+
+        An exact index is made anew (a copy), a graph is shared: it is searched past ``rows``, and the new vectors one by one.
+        Raises ValueError for an index that was itself made by this from a graph.
+        """
+        if self._hidden is not None:
+            raise ValueError("an index over a shared graph cannot be changed again; change the one it was made from")
+        vectors = np.ascontiguousarray(vectors, dtype=np.float32).reshape(-1, self.vectors.shape[1])
+        gone = np.array(sorted(rows), dtype=np.int64)
+        if self.kind == "exact":
+            kept = np.setdiff1d(np.arange(len(self.tool_ids)), gone)
+            ids = [self.tool_ids[i] for i in kept] + list(tool_ids)
+            return DenseIndex.build(ids, np.concatenate([self.vectors[kept], vectors]), "exact")
+        other = DenseIndex([*self.tool_ids, *tool_ids], np.concatenate([self.vectors, vectors]), "hnsw", self._graph)
+        other._hidden = gone
+        return other
 
     def search(self, vectors: Vectors, k: int) -> tuple[list[list[str]], Vectors]:
         """The ``min(k, tools)`` nearest tools of each row and their cosines [n, k], best first."""
@@ -89,25 +104,42 @@ class DenseIndex:
         # FAISS marks what it did not find with -1.
         return [[self.tool_ids[i] for i in row if i >= 0] for row in rows], cosines
 
+    def search_among(self, vector: Vectors, rows: NDArray[np.int64], k: int) -> Ranking:
+        """The ``k`` nearest tools of one vector [d] among ``rows``, exactly, best first."""
+        cosines = self.vectors[rows] @ vector
+        best = np.argsort(-cosines, kind="stable")[:k]
+        return [(self.tool_ids[rows[i]], float(cosines[i])) for i in best]
+
     def _nearest(self, vectors: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
-        """Cosines and rows of the ``k`` nearest tools: what FAISS finds among the unmoved, joined with all moved ones."""
-        # Its type stubs do not know searches with parameters.
-        faiss: Any = importlib.import_module("faiss")
-        # Read once: another thread may move the tools meanwhile.
-        now = self._moved
-        if now is None:
+        """Cosines and rows of the ``k`` nearest tools."""
+        if self._hidden is None:
+            if self.kind == "exact" and len(vectors) >= _PRODUCT_FROM:
+                return self._by_product(vectors, k)
             cosines, rows = self._graph.search(vectors, k)
             return cosines, rows
-        moved, theirs = now
-        unmoved = faiss.IDSelectorNot(faiss.IDSelectorBatch(moved))
-        params = faiss.SearchParameters(sel=unmoved)
-        if self.kind == "hnsw":
-            params = faiss.SearchParametersHNSW(sel=unmoved, efSearch=_HNSW_BREADTH)
+        # Its type stubs do not know searches with parameters.
+        faiss: Any = importlib.import_module("faiss")
+        shown = faiss.IDSelectorNot(faiss.IDSelectorBatch(self._hidden))
+        params = faiss.SearchParametersHNSW(sel=shown, efSearch=_HNSW_BREADTH)
         cosines, rows = self._graph.search(vectors, k, params=params)
-        cosines = np.concatenate([cosines, vectors @ theirs.T], axis=1)
-        rows = np.concatenate([rows, np.broadcast_to(moved, (len(vectors), len(moved)))], axis=1)
+        first = self._graph.ntotal
+        more = np.arange(first, len(self.tool_ids), dtype=np.int64)
+        cosines = np.concatenate([cosines, vectors @ self.vectors[first:].T], axis=1)
+        rows = np.concatenate([rows, np.broadcast_to(more, (len(vectors), len(more)))], axis=1)
         best = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
         return np.take_along_axis(cosines, best, axis=1), np.take_along_axis(rows, best, axis=1)
+
+    def _by_product(self, vectors: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
+        """The exact scan of several rows as matrix products: faster than FAISS' own for some rows and more."""
+        cosines = np.empty((len(vectors), k), dtype=np.float32)
+        rows = np.empty((len(vectors), k), dtype=np.int64)
+        step = max(1, _PRODUCT_CELLS // len(self.tool_ids))
+        for start in range(0, len(vectors), step):
+            # This way round BLAS is twice as fast for few rows.
+            products = np.ascontiguousarray((self.vectors @ vectors[start : start + step].T).T)
+            rows[start : start + step] = top(products, k)
+            cosines[start : start + step] = np.take_along_axis(products, rows[start : start + step], axis=1)
+        return cosines, rows
 
     def save(self, directory: Path, about: Mapping[str, Any] | None = None) -> None:
         """Write vectors, ids and, for hnsw, the graph; ``about`` is kept in ``index.json`` (catalog hash and the like)."""
@@ -132,6 +164,14 @@ class DenseIndex:
         return cls(about["tool_ids"], vectors, "hnsw", faiss.read_index(str(directory / _HNSW)))
 
 
+def _stored(graph: Any, shape: tuple[int, ...]) -> Vectors:
+    """The vectors that a flat index holds, as an array over its own memory; valid as long as the index is."""
+    faiss: Any = importlib.import_module("faiss")
+    count = int(np.prod(shape))
+    found: Vectors = faiss.rev_swig_ptr(graph.get_xb(), count).reshape(shape)
+    return found
+
+
 def read_about(directory: Path) -> dict[str, Any]:
     """``index.json`` of a retriever's directory. Raises InputError where there is none."""
     path = directory / _INDEX
@@ -141,37 +181,6 @@ def read_about(directory: Path) -> dict[str, Any]:
     return about
 
 
-class LexicalIndex:
-    """BM25 (bm25s, k1 1.5, b 0.75) with English stop words and stemmer; identifiers are split into their words."""
-
-    def __init__(self, tool_ids: Sequence[str], documents: Sequence[str]) -> None:
-        """Index ``documents`` under ``tool_ids``."""
-        import bm25s
-        import Stemmer
-
-        self.tool_ids = list(tool_ids)
-        self._stemmer = Stemmer.Stemmer("english")
-        self._bm25 = bm25s.BM25(k1=1.5, b=0.75)
-        self._bm25.index(self._tokens(documents), show_progress=False)
-
-    def search(self, queries: Sequence[str], k: int) -> list[Ranking]:
-        """Up to ``k`` tools with a positive score for each query, best first."""
-        k = min(k, len(self.tool_ids))
-        if not queries or not k:
-            return [[] for _ in queries]
-        rows, scores = self._bm25.retrieve(self._tokens(queries), k=k, show_progress=False)
-        return [
-            [(self.tool_ids[i], float(score)) for i, score in zip(row, values, strict=True) if score > 0]
-            for row, values in zip(rows, scores, strict=True)
-        ]
-
-    def _tokens(self, texts: Sequence[str]) -> Any:
-        import bm25s
-
-        split = [_CAMEL.sub(" ", text) for text in texts]
-        return bm25s.tokenize(split, stopwords="en", stemmer=self._stemmer, return_ids=False, show_progress=False)
-
-
 class Retriever:
     """One encoder version and the index built with it; ranks the catalog for queries, with or without rewrites."""
 
@@ -179,7 +188,7 @@ class Retriever:
         """``lexical`` may be the catalog: then BM25 is indexed at its first use. ``rrf_k``: constant of ``hybrid``."""
         self.version = version
         self.encoder = encoder
-        self.dense = dense
+        self.dense = self._unmoved = dense
         self.rrf_k = rrf_k
         self._lexical_source = lexical
         self._memo: dict[str, Vectors] = {}
@@ -235,13 +244,12 @@ class Retriever:
 
         ``weight`` as in ``fusion.moved_tools``. Tools that the catalog does not have are passed over.
         """
-        rows = {tool_id: row for row, tool_id in enumerate(self.dense.tool_ids)}
-        pairs = [(one, rows[tool_id]) for one in found for tool_id in one.tool_ids if tool_id in rows] if weight else []
-        queries = self.vectors([one.query for one, _ in pairs])
-        tenants = [one.tenant for one, _ in pairs]
-        moved = moved_tools(self.dense.vectors, [row for _, row in pairs], queries, tenants, weight)
-        self.dense.move(*moved)
-        return len(moved[0])
+        own = self._unmoved
+        place = {tool_id: row for row, tool_id in enumerate(own.tool_ids)}
+        moved = moved_by(lambda tool_id: own.vectors[place[tool_id]] if tool_id in place else None, found, weight, self.vectors)
+        ids = list(moved)
+        self.dense = own.changed([place[t] for t in ids], ids, np.stack([moved[t] for t in ids])) if ids else own
+        return len(ids)
 
     def mean_vectors(self, rewrites: Sequence[Sequence[str]], progress: Progress | None = None) -> Vectors:
         """Mean rewrite vector of each query, [n, d], not brought to length 1; zero where a query has no rewrite but blank ones."""
@@ -274,3 +282,21 @@ class Retriever:
             return [list(zip(row, map(float, values[: len(row)]), strict=True)) for row, values in zip(ids, cosines, strict=True)]
         by_words = [[tool_id for tool_id, _ in ranking] for ranking in self.lexical.search(queries, k)]
         return [reciprocal_rank(both, self.rrf_k)[:k] for both in zip(ids, by_words, strict=True)]
+
+
+def moved_by(
+    vector_of: Callable[[str], Vectors | None], found: Sequence[Found], weight: float, embed: Callable[[Sequence[str]], Vectors]
+) -> dict[str, Vectors]:
+    """Tool id -> where a tool that users found is moved to (``fusion.moved_tools``).
+
+    ``vector_of`` gives a tool's own vector, None where there is no such tool; ``embed`` embeds queries.
+    """
+    pairs = [(one, tool_id) for one in found for tool_id in one.tool_ids if vector_of(tool_id) is not None] if weight else []
+    if not pairs:
+        return {}
+    ids = sorted({tool_id for _, tool_id in pairs})
+    own = np.stack([vector for vector in map(vector_of, ids) if vector is not None])
+    place = {tool_id: row for row, tool_id in enumerate(ids)}
+    queries, tenants = embed([one.query for one, _ in pairs]), [one.tenant for one, _ in pairs]
+    _, vectors = moved_tools(own, [place[tool_id] for _, tool_id in pairs], queries, tenants, weight)
+    return dict(zip(ids, vectors, strict=True))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +27,10 @@ Action = Literal["promoted", "kept", "rolled back", "pinned", "unpinned"]
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """What serves as one. ``number`` counts candidates from 0; ``figures`` is what the gate saw (slice -> nDCG@5)."""
+    """What serves as one. ``number`` counts candidates from 0; ``figures`` is what the gate saw (slice -> nDCG@5).
+
+    ``limits`` are the fields of ``actors.core.limits.Limits``.
+    """
 
     number: int
     rewriter: int
@@ -35,6 +38,7 @@ class Release:
     catalog: str
     fusion_weight: float
     figures: dict[str, float]
+    limits: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

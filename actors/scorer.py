@@ -13,7 +13,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from actors.core import limits
 from actors.core.fusion import DEV_K, Vectors, fit_weight, fuse, top
+from actors.core.limits import Limits
 from actors.core.ranking import ndcg
 from actors.core.rewards import score_rewrite
 from actors.core.types import Catalog, Completion, InputError, Mode, Query, Score
@@ -114,6 +116,20 @@ class Scorer:
         mode: Mode = "raw" if texts is None or weight == 0 else "fused"
         rankings = self.retriever.rank([q.text for q in queries], texts, mode, weight, DEV_K)
         return [ndcg([tool_id for tool_id, _ in found], query.gold, DEV_K) for query, found in zip(queries, rankings, strict=True)]
+
+    def limits(self, queries: Sequence[Query], rewrites: Sequence[Sequence[str]] | None, weight: float) -> Limits:
+        """How much serving should answer, fitted on ``queries`` (``limits.fit``); without rewrites or weight none ever pays."""
+        texts = [q.text for q in queries]
+        raw = self.retriever.rank(texts, None, "raw", 0.0, limits.DEPTH)
+        fused = None
+        if rewrites is not None and weight:
+            fused = self.retriever.rank(texts, [list(samples) for samples in rewrites], "fused", weight, limits.DEPTH)
+        without_gold: list[float] = []
+        for part, cosines in self._products(self.retriever.vectors(texts)):
+            for row, query in zip(cosines, queries[part], strict=True):
+                row[self._rows(self._catalog.never_negative(list(query.gold)))] = -1.0
+                without_gold.append(float(row.max()))
+        return limits.fit(queries, raw, fused, without_gold)
 
     def vectors(self, texts: Sequence[str]) -> Vectors:
         """Query vectors, [n, d]."""

@@ -13,8 +13,8 @@ from typing import Any
 from actors.core.snapshots import MANIFEST, PIN, READY, SnapshotStore
 from actors.core.types import BASE_VERSION, InputError
 from actors.index import ENCODER_DIR
+from actors.run_dir import FROZEN, OpenedRelease, open_release
 from configs.schema import Config
-from pipelines.run_dirs import FROZEN, OpenedRelease, open_release
 
 
 def open_start(config: Config) -> OpenedRelease | None:

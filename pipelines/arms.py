@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,14 +19,16 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from actors.core import fusion, ranking
+from actors.core.limits import Limits
 from actors.core.snapshots import SnapshotStore
 from actors.core.types import BASE_VERSION, Corpus, Mode, Query
 from actors.index import Retriever
+from actors.run_dir import RELEASE_FILE, storage_root
+from actors.scorer import Scorer
 from configs.schema import Config
 from pipelines import compare, report
 from pipelines.compare import ArmResult
 from pipelines.evaluate import PerQuery, evaluate_mode
-from pipelines.run_dirs import RELEASE_FILE, storage_root
 
 SAMPLES = 20
 """Test queries whose rewrites and rankings the report shows."""
@@ -200,9 +202,18 @@ class Comparison:
             "retriever": best,
             "catalog": self.corpus.catalog.catalog_hash,
             "fusion_weight": self.weights[f"cohyde {best}"],
+            "limits": asdict(self._limits(best)),
             "dev_ndcg5": figures,
         }
         write_json(self.run_dir / RELEASE_FILE, record)
+
+    def _limits(self, number: int) -> Limits:
+        """How much serving of a round should answer, fitted on dev."""
+        kept = RewriteSet(self.run_dir, "cohyde", number)
+        scorer = Scorer(self.config, self.corpus.catalog, self.precision, os.cpu_count())
+        scorer.use(self._retriever(Entry("cohyde", number, "cohyde", number, kept, ())))
+        dev, rewrites = self.corpus.select("dev"), kept.read()
+        return scorer.limits(dev, [rewrites[q.query_id] for q in dev], self.weights[f"cohyde {number}"])
 
     def _log_quality(self, rows: Sequence[compare.Row]) -> None:
         """Replace the quality events of an earlier comparison of this run by those of this one."""

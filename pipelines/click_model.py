@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.core.types import LABELLED_KINDS, Corpus, Query
-from actors.index import Ranking
+from actors.lexical import Ranking
 
 ETA = 0.7
 FOUND_ELSEWHERE = 0.5

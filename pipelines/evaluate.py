@@ -28,15 +28,16 @@ from actors.core import ranking
 from actors.core.types import BASE_VERSION, Catalog, Corpus, InputError, Mode, Query, Split
 from actors.encoder import Encoder
 from actors.hosts import serving_rewrites
-from actors.index import DenseIndex, LexicalIndex, Ranking, Retriever
+from actors.index import DenseIndex, Retriever
 from actors.index_builder import embed_catalog
 from actors.interfaces import Progress
+from actors.lexical import LexicalIndex, Ranking
 from actors.models import native_precision, resolve_encoder, resolve_rewriter
+from actors.run_dir import FROZEN, OpenedRelease, open_release
 from actors.scorer import context_titles
 from configs.schema import CatalogConfig
 from pipelines import catalogs
 from pipelines.command_line import run_app
-from pipelines.run_dirs import FROZEN, OpenedRelease, open_release
 
 DEPTH = 100
 REWRITE_MODES = ("rewrite", "fused", "hybrid")
@@ -215,7 +216,8 @@ def show(record: dict[str, Any]) -> Table:
 
 
 @contextmanager
-def _progress_bars() -> Iterator[Watch]:
+def progress_bars() -> Iterator[Watch]:
+    """Bars on stderr, one for each thing that is being done."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bars = RichProgress(*columns, console=Console(stderr=True), transient=True)
 
@@ -266,7 +268,7 @@ def evaluate(
     for path in (json_file, per_query):
         if path is not None and path.is_dir():
             raise InputError(f"{path}: is a folder; give the name of a file")
-    with _progress_bars() as watch:
+    with progress_bars() as watch:
         record, table = run(benchmark, split, release, mode, services=services, document_tokens=document_tokens, watch=watch)
     parquet = per_query or (json_file.with_suffix(".parquet") if json_file else None)
     if parquet is not None:

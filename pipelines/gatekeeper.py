@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from actors.core.gate import Verdict, judge
@@ -58,6 +58,7 @@ class Gatekeeper:
         log = log if len(log) >= LEAST_OF_LOG else []
         candidate = Release(version, version, version, self._catalog, 0.0, {})
         candidate = replace(candidate, fusion_weight=await self._weight(candidate, self._dev))
+        candidate = replace(candidate, limits=await self._limits(candidate))
         served = self._releases.served()
         rivals = {"frozen": await self._figures(FROZEN, log)}
         if served is not None:
@@ -95,6 +96,12 @@ class Gatekeeper:
         rewrites = await self._rewrites(release, queries)
         asked = self._scorer.fit_weight.remote(release.retriever, list(queries), rewrites)
         return float(await self._ask(asked, "the gate's scorer, which fits the weight of the rewrites"))
+
+    async def _limits(self, release: Release) -> dict[str, float]:
+        """How much serving should answer, fitted on dev."""
+        rewrites = await self._rewrites(release, self._dev) if release.fusion_weight else None
+        asked = self._scorer.limits.remote(release.retriever, list(self._dev), rewrites, release.fusion_weight)
+        return asdict(await self._ask(asked, "the gate's scorer, which fits the limits of serving"))
 
     async def _figures(self, release: Release, log: Sequence[Query]) -> dict[str, float]:
         """nDCG@5 of each dev query, at the weight that the other half asks for, and of each of ``log`` at the release's own.

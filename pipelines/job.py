@@ -15,16 +15,17 @@ from typing import Any
 
 from rich.console import Console
 
-from actors import remote
+from actors import catalog_file, remote
+from actors.core.snapshots import SnapshotStore
 from actors.core.types import Corpus, InputError, Query
 from actors.models import native_precision, resolve_encoder, resolve_rewriter
 from actors.monitor import Display
 from actors.processes import give_back_memory, memory_by_role
+from actors.run_dir import CONFIG_FILE, storage_root
 from configs.load import save
 from configs.schema import Config
 from pipelines import catalogs, preflight, warm_start
 from pipelines.adopt import open_start
-from pipelines.run_dirs import CONFIG_FILE, storage_root
 from pipelines.units import COHYDE, Arm
 
 MEMORY_EVERY_S = 5.0
@@ -78,6 +79,7 @@ def run(config: Config, known: bool, console: Console, work: Work) -> Job:
     encoder_base, rewriter_base = resolve_encoder(config.encoder.model), resolve_rewriter(config.rewriter.model)
     run_dir.mkdir(parents=True, exist_ok=True)
     save(config, run_dir / CONFIG_FILE)
+    catalog_file.publish(SnapshotStore(f"{storage_root(config, run_dir)}/snapshots"), corpus.catalog)
     if known:
         console.print(f"Resuming the run in {config.run_dir}", highlight=False)
     with remote.cluster(config, run_dir) as cluster:

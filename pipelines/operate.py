@@ -20,13 +20,14 @@ from rich.console import Console
 from rich.table import Table
 
 from actors import found
+from actors.core.limits import Limits
 from actors.core.snapshots import SnapshotStore
 from actors.core.types import InputError
 from actors.releases import Releases
+from actors.run_dir import CONFIG_FILE, storage_root
 from configs.load import load as load_config
 from configs.schema import Config
 from pipelines.forgetting import request
-from pipelines.run_dirs import CONFIG_FILE, storage_root
 from pipelines.streams.jsonl import blank_tenant
 
 TAIL_BYTES = 4_000_000
@@ -85,7 +86,18 @@ def show_release(run_dir: RunDir, number: Number) -> None:
         f" weight of the rewrites {release.fusion_weight:g}; {_figures(release.figures)}",
         highlight=False,
     )
+    if release.limits:
+        console.print(_limits(Limits(**release.limits)), highlight=False)
     _decisions(console, [entry for entry in releases.audit() if entry["number"] == number])
+
+
+def _limits(limits: Limits) -> str:
+    return (
+        f"limits of serving, on dev: abstains below {limits.abstain_below:.3f} (loses {100 * limits.right_lost:.1f} % of right"
+        f" answers, spares {100 * limits.wrong_spared:.0f} % of queries without one); answers {limits.mean_tools:.1f} tools in the"
+        f" mean (keeps {100 * limits.recall_kept:.0f} % of the recall of ten); auto rewrites {100 * limits.rewritten:.0f} % of"
+        f" searches ({100 * limits.auto_gain:+.1f} points of nDCG@5)"
+    )
 
 
 @releases_app.command("diff")

@@ -30,13 +30,13 @@ from actors.core.events import EventError, OutcomeEvent, SearchEvent, parse
 from actors.core.fusion import Vectors
 from actors.core.ranking import ndcg, paired_test
 from actors.core.types import Corpus, InputError, Query
+from actors.run_dir import open_release
 from pipelines import catalogs, report, report_figures, stream_picture
 from pipelines.alternatives import HEAD_RATES, TOOL_RATES, Head, Learner, MovedTools, Static
 from pipelines.arms import write_json
 from pipelines.click_model import CHEAT
 from pipelines.command_line import run_app
 from pipelines.evaluate import load_retriever
-from pipelines.run_dirs import open_release
 from pipelines.simulate import RECORD
 
 K = 5

@@ -1,91 +1,24 @@
-"""Run directories: whose they are, where their snapshots stand, which release they hold.
+"""Whether a run directory is free, or holds an earlier part of the run that is asked for.
 
-Invariants: nothing here writes; a directory is a run's if it holds the resolved configuration.
+Invariant: nothing here writes.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from actors.core.snapshots import SnapshotStore
-from actors.core.types import BASE_VERSION, InputError
-from actors.releases import Releases
-from configs.load import load as load_config
+from actors.core.types import InputError
+from actors.run_dir import CONFIG_FILE
 from configs.schema import Config
-
-CONFIG_FILE = "config.yaml"
-"""The resolved configuration inside a run directory."""
-
-RELEASE_FILE = "release.json"
-"""The round that a run of rounds releases."""
 
 OURS = ("logs", ".lock")
 """What stands in a run directory before its configuration does."""
 
 FREE_FIELDS = ("run_dir", "placement.", "loop.stage_timeout_s", "loop.stall_timeout_s", "loop.max_failures")
 """Fields that may differ when a run is resumed: where and how patiently it runs, not what it computes."""
-
-FROZEN = "frozen"
-_UNCUT = 1_000_000
-
-
-@dataclass(frozen=True)
-class OpenedRelease:
-    """Versions with their settings, ready to be loaded. ``store`` is None for the frozen models."""
-
-    config: Config
-    store: SnapshotStore | None
-    rewriter: int
-    retriever: int
-    fusion_weight: float
-
-
-def open_release(text: str, name: str = "--release") -> OpenedRelease:
-    """``frozen`` or ``RUN_DIR[@version]``: a number for rewriter and retriever; without it, what is served, or ``release.json``.
-
-    ``name`` is what the user knows the value by. Raises InputError for a folder that is no run directory, one that has no release
-    yet, or an unknown version.
-    """
-    if text == FROZEN:
-        config = Config()
-        uncut = config.encoder.model_copy(update={"query_tokens": _UNCUT, "document_tokens": _UNCUT})
-        config = config.model_copy(update={"encoder": uncut})
-        return OpenedRelease(config, None, BASE_VERSION, BASE_VERSION, config.retrieval.fusion_weight)
-    folder, at, version = text.rpartition("@") if re.search(r"@-?\d+$", text) else (text, "", "")
-    run_dir = Path(folder)
-    if not (run_dir / CONFIG_FILE).is_file():
-        raise InputError(f"{name} {text}: {run_dir} is not a run directory (no {CONFIG_FILE}); give one, or {FROZEN}")
-    config = load_config(str(run_dir / CONFIG_FILE), [])
-    storage = storage_root(config, run_dir)
-    store = SnapshotStore(f"{storage}/snapshots")
-    record = _released(run_dir, Releases(store, f"{storage}/releases"), int(version) if at else None)
-    if not record:
-        raise InputError(f"{name} {text}: nothing was released there yet; name a version, as in {folder}@0")
-    weight = float(record.get("fusion_weight", config.retrieval.fusion_weight))
-    return OpenedRelease(config, store, int(record["rewriter"]), int(record["retriever"]), weight)
-
-
-def _released(run_dir: Path, releases: Releases, version: int | None) -> dict[str, Any]:
-    """The record of a release: of a version, of what is served, or of the round that a run of rounds chose; empty if none."""
-    path = run_dir / RELEASE_FILE
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    served = releases.served()
-    if version is None:
-        return asdict(releases.get(served.number)) if served else record
-    if version in releases.numbers():
-        return asdict(releases.get(version))
-    return record | {"rewriter": version, "retriever": version}
-
-
-def storage_root(config: Config, run_dir: Path) -> str:
-    """Where the run's snapshots, datasets and releases are: ``storage_path`` if set, else ``run_dir``."""
-    return (config.storage_path or str(run_dir)).rstrip("/")
 
 
 def check_run_dir(run_dir: Path, config: Config) -> bool:

@@ -21,15 +21,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from actors import found
 from actors.core.ranking import ndcg
 from actors.core.types import Corpus, InputError, Query
-from actors.index import Ranking
+from actors.lexical import Ranking
 from actors.monitor import PLAIN_EVERY_S, describe
+from actors.run_dir import OpenedRelease, open_release, storage_root
 from configs.load import load as load_config
 from configs.schema import Config
 from pipelines import catalogs
 from pipelines.click_model import Behaviour, asked, cheating_events, events_of
 from pipelines.command_line import run_app
 from pipelines.evaluate import load_retriever
-from pipelines.run_dirs import OpenedRelease, open_release, storage_root
 
 RECORD = "simulation.jsonl"
 """In the run directory: what an onlooker who knows the right answers sees, one line a query."""

@@ -10,8 +10,9 @@ import pytest
 
 from actors.core.fusion import Vectors
 from actors.core.types import Catalog, Found, InputError, Tool
-from actors.index import DenseIndex, LexicalIndex, Retriever, read_about
+from actors.index import DenseIndex, Retriever, read_about
 from actors.interfaces import Progress
+from actors.lexical import LexicalIndex
 from tests.fakes_retrieval import TableEncoder
 
 IDS = ["east", "north", "west"]
@@ -37,18 +38,32 @@ def test_dense_search_and_round_trip(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["exact", "hnsw"])
-def test_moved_tools_are_met_where_they_are_and_nothing_of_it_is_saved(kind: str, tmp_path: Path) -> None:
+def test_a_changed_index_finds_what_is_new_and_not_what_is_gone(kind: str) -> None:
     index = DenseIndex.build(IDS, TOOLS, kind)  # type: ignore[arg-type]
     query = np.array([[0.8, 0.6]], dtype=np.float32)
-    index.move(np.array([2, 1]), np.array([[0.8, 0.6], [-1, 0]], dtype=np.float32))
-    ids, cosines = index.search(query, 3)
-    assert ids == [["west", "east", "north"]]
-    assert cosines[0] == pytest.approx([1.0, 0.8, -0.8])
-    assert index.search(query, 10)[0] == ids
-    index.save(tmp_path / "new")
-    assert DenseIndex.load(tmp_path / "new").search(query, 2)[0] == [["east", "north"]]
-    index.move(np.array([], dtype=np.int64), np.zeros((0, 2), dtype=np.float32))
+    gone = [IDS.index("west"), IDS.index("north")]
+    other = index.changed(gone, ["west", "new"], np.array([[0.8, 0.6], [-1, 0]], dtype=np.float32))
+    ids, cosines = other.search(query, 3)
+    assert ids == [["west", "east", "new"]]
+    assert cosines[0][:3] == pytest.approx([1.0, 0.8, -0.8])
+    assert other.search(query, 10)[0] == ids
     assert index.search(query, 2)[0] == [["east", "north"]]
+    without = index.changed(gone, [], np.zeros((0, 2), dtype=np.float32))
+    assert without.search(query, 2)[0] == [["east"]]
+
+
+def test_a_search_among_some_rows() -> None:
+    index = DenseIndex.build(IDS, TOOLS, "exact")
+    rows = np.array([IDS.index("west"), IDS.index("north")])
+    found = index.search_among(np.array([0.8, 0.6], dtype=np.float32), rows, 5)
+    assert [tool for tool, _ in found] == ["north", "west"]
+    assert found[0][1] == pytest.approx(0.6)
+
+
+def test_an_exact_index_holds_its_vectors_once() -> None:
+    index = DenseIndex.build(IDS, TOOLS, "exact")
+    assert not np.shares_memory(index.vectors, TOOLS)
+    assert index.vectors.tolist() == TOOLS.tolist()
 
 
 def test_a_retriever_follows_what_users_found_and_passes_over_what_the_catalog_does_not_have() -> None:
@@ -167,3 +182,16 @@ def test_loading_over_another_catalog_embeds_it_anew(tmp_path: Path, monkeypatch
     assert same.dense.vectors.tolist() == TOOLS[:2].tolist()
     other = load(Catalog(catalog.tools[::-1][:1]))
     assert (other.dense.tool_ids, other.dense.vectors.tolist()) == (["left"], [[-1.0, 0.0]])
+
+
+def test_many_rows_are_scanned_as_few_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    vectors = rng.normal(size=(50, 8)).astype(np.float32)
+    index = DenseIndex.build([f"t{i}" for i in range(50)], vectors, "exact")
+    queries = rng.normal(size=(21, 8)).astype(np.float32)
+    monkeypatch.setattr("actors.index._PRODUCT_CELLS", 120)
+    together = index.search(queries, 7)
+    alone = [index.search(queries[i : i + 1], 7) for i in range(21)]
+    assert together[0] == [ids[0] for ids, _ in alone]
+    assert together[1] == pytest.approx(np.concatenate([cosines for _, cosines in alone]), abs=1e-5)
+    assert [len(row) for row in index.search(queries, 60)[0]] == [50] * 21

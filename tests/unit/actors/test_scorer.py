@@ -102,3 +102,16 @@ def test_figures_as_served_and_the_weight_that_pays() -> None:
     assert scorer.figures([QUERY], [["good"]], 1.0) == [1.0]
     assert scorer.fit_weight([QUERY], [["good"]]) > 0
     assert scorer.fit_weight([QUERY], [["ask"]]) == 0.0
+
+
+def test_limits_are_fitted_on_what_serving_would_answer() -> None:
+    scorer = _scorer()
+    limits = scorer.limits([QUERY], [["good"]], 1.0)
+    # Raw: the twin first, gold second; without both of them the best scores less.
+    raw = scorer.retriever.rank(["ask"], None, "raw", 0.0, 2)[0]
+    assert limits.abstain_below == pytest.approx(raw[0][1])
+    assert limits.wrong_spared == 1.0
+    assert limits.keep_within == pytest.approx(raw[0][1] - raw[1][1], abs=1e-6)
+    # The rewrite puts the gold tool first.
+    assert limits.auto_gain == pytest.approx(1 - 1 / math.log2(3))
+    assert scorer.limits([QUERY], None, 0.0).rewrite_below == 0.0

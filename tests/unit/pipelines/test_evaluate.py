@@ -15,9 +15,9 @@ from actors.core.ranking import METRICS
 from actors.core.types import Catalog, Completion, Query
 from actors.index import DenseIndex, Retriever
 from actors.interfaces import Progress
+from actors.run_dir import OpenedRelease, open_release
 from configs.schema import CatalogConfig, Config
 from pipelines import evaluate
-from pipelines.run_dirs import OpenedRelease, open_release
 from tests.fakes_retrieval import TableEncoder
 
 KEYS = ["benchmark", "split", "release", "mode", "queries", "tools", "overall", "by_tier", "by_group", "seconds"]
@@ -123,7 +123,7 @@ def test_the_benchmark_aws_takes_the_services_of_the_run(monkeypatch: pytest.Mon
     asked: list[CatalogConfig] = []
     monkeypatch.setattr(evaluate.catalogs, "load", lambda config, seed: asked.append(config))
     demo = Config(catalog=CatalogConfig(services="demo", max_test_queries_per_tier=3))
-    release = OpenedRelease(demo, None, 0, 0, 0.3)
+    release = OpenedRelease("0", demo, None, 0, 0, 0.3)
     evaluate.load_benchmark("aws", None, release)
     evaluate.load_benchmark("aws", "s3,ec2", release)
     evaluate.load_benchmark("aws", None, open_release("frozen"))

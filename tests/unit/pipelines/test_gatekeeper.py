@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from actors.core.limits import Limits
 from actors.core.replay import Example
 from actors.core.snapshots import SnapshotStore
 from actors.core.types import Catalog, Corpus, Query, Tool
@@ -45,6 +47,7 @@ class Hosts:
         self.serving_rewrites = Call(lambda version, texts, contexts, seed, stage: [["text"] for _ in texts])
         self.fit_weight = Call(self._fit)
         self.figures = Call(self._figures)
+        self.limits = Call(lambda version, queries, rewrites, weight: Limits(abstain_below=version / 10, mean_tools=len(queries)))
 
     def _fit(self, version: int, queries: Sequence[Query], rewrites: Any) -> float:
         self.done.append(("fitted", {q.query_id for q in queries}))
@@ -88,6 +91,7 @@ def test_a_better_pair_is_promoted_and_judged_on_what_the_weight_was_not_fitted_
     assert result["promoted"]
     assert releases.served() is not None
     assert releases.get(1).fusion_weight == 0.2
+    assert releases.get(1).limits == asdict(Limits(abstain_below=0.1, mean_tools=len(QUERIES)))
     assert releases.get(1).figures == pytest.approx({"standard": 0.75, "vague": 0.2, "together": (0.75 + 2 * 0.2) / 3})
     # First on all, for serving; then on each half, for judging the other.
     names, queries = zip(*hosts.done, strict=True)

@@ -9,10 +9,11 @@ import yaml
 from actors.core.snapshots import SnapshotStore
 from actors.core.types import Catalog, InputError
 from actors.releases import Release, Releases
+from actors.run_dir import CONFIG_FILE, open_release, storage_root
 from configs.load import save
 from configs.schema import Config
 from pipelines.evaluate import load_retriever
-from pipelines.run_dirs import CONFIG_FILE, check_run_dir, open_release, storage_root
+from pipelines.run_dirs import check_run_dir
 
 
 def saved(run_dir: Path, config: Config) -> None:
@@ -67,10 +68,11 @@ def test_a_release_is_what_release_json_says(tmp_path: Path) -> None:
     run_dir = _run_dir(tmp_path)
     with pytest.raises(InputError, match="nothing was released"):
         open_release(str(run_dir))
-    record = {"rewriter": 2, "retriever": 3, "catalog": "abc", "fusion_weight": 0.15}
+    record = {"rewriter": 2, "retriever": 3, "catalog": "abc", "fusion_weight": 0.15, "limits": {"abstain_below": 0.2}}
     (run_dir / "release.json").write_text(json.dumps(record))
     release = open_release(str(run_dir))
     assert (release.rewriter, release.retriever, release.fusion_weight, release.config.seed) == (2, 3, 0.15, 5)
+    assert (release.name, release.limits.abstain_below) == ("round-3", 0.2)
     versioned = open_release(f"{run_dir}@1")
     assert (versioned.rewriter, versioned.retriever, versioned.fusion_weight) == (1, 1, 0.15)
     with pytest.raises(InputError, match="retriever version 1 is not in"):
@@ -104,4 +106,5 @@ def test_a_continual_run_releases_what_it_serves(tmp_path: Path) -> None:
         open_release(str(run_dir))
     releases.promote(1, "gate", "better")
     assert (open_release(str(run_dir)).retriever, open_release(str(run_dir)).fusion_weight) == (1, 0.1)
+    assert open_release(str(run_dir)).name == "1"
     assert (open_release(f"{run_dir}@2").retriever, open_release(f"{run_dir}@2").fusion_weight) == (2, 0.2)
