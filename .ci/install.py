@@ -30,7 +30,8 @@ NEEDED_DISK_GB = {"cpu": 8, "none": 8, "gpu": 20}
 NEEDED_MEMORY_GB = 4
 # With CUDA builds of these beside a CPU build of torch, `import transformers` dies. vLLM's CPU wheel declares them all the same.
 MISMATCHED = ("torchvision", "torchaudio", "torchcodec")
-IMPORTED = ("torch", "transformers", "trl", "peft", "sentence_transformers", "faiss", "bm25s", "ray", "ray.data", "ray.train")
+IMPORTED = ("torch", "transformers", "trl", "peft", "sentence_transformers", "faiss", "bm25s", "onnxruntime")
+IMPORTED += ("ray", "ray.data", "ray.train", "ray.serve")
 PIP_TIMEOUT_S = 3600
 IMPORT_TIMEOUT_S = 600
 
