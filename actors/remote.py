@@ -50,9 +50,11 @@ CLUSTER_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_maximum_startup_concurrency": "8",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "2",
 }
-"""Ray's own switches, unless the user sets them: Train's controller takes reports once an interval, by default 2 s, and a raylet
-warns of more processes than cores, which is how this runs on purpose."""
+"""Ray's own switches, unless the user sets them: Train's controller takes reports once an interval, by default 2 s; a raylet warns
+of more processes than cores, which is how this runs on purpose; a dead proxy of Serve's is noticed after half a minute."""
 
 
 @dataclass(frozen=True)

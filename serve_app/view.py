@@ -1,0 +1,164 @@
+"""What answers: one release over one state of the catalog and of what users found; replaced as a whole, never changed.
+
+Invariants: every ranking of a view comes from its own encoder and vectors, so no answer mixes versions; tools that a search may not
+see are left out before anything is counted.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.catalog_file import Entry
+from actors.core.fusion import Vectors, fuse, reciprocal_rank
+from actors.core.text import identifier_words
+from actors.index import DenseIndex, TextEncoder
+from actors.lexical import LexicalIndex, Ranking
+from actors.run_dir import OpenedRelease
+
+WORD_DEPTH = 100
+"""Tools that BM25 gives to a hybrid ranking."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One ranking that is wanted: of a query, alone or with rewrites whose weight is given; among ``namespaces`` only, if given."""
+
+    query: str
+    k: int
+    rewrites: tuple[str, ...] = ()
+    weight: float = 0.0
+    hybrid: bool = False
+    namespaces: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Its answer: tools with scores, best first, and the vectors it was made from ([d] each; the rewrites' mean, or None)."""
+
+    ranking: Ranking
+    query: Vectors
+    rewrite: Vectors | None
+    words: dict[str, float]
+    """BM25 scores, where words counted."""
+
+
+@dataclass(frozen=True)
+class View:
+    """``dense`` holds the tools of ``entries``, some of them (``moved``) where users' queries drew them."""
+
+    release: OpenedRelease
+    encoder: TextEncoder
+    dense: DenseIndex
+    entries: Mapping[str, Entry]
+    moved: frozenset[str] = frozenset()
+    words: list[LexicalIndex] = field(default_factory=list)
+    """BM25 over the tools, once it is made; for a moment after a change that over the tools before it."""
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """The release's."""
+        return self.release.name
+
+    @cached_property
+    def rows(self) -> Mapping[str, int]:
+        """Tool id -> row of ``dense``."""
+        return {tool_id: row for row, tool_id in enumerate(self.dense.tool_ids) if tool_id in self.entries}
+
+    @cached_property
+    def by_name(self) -> Mapping[str, tuple[str, ...]]:
+        """A name, title or id without case and marks -> the tools that have it."""
+        found: defaultdict[str, set[str]] = defaultdict(set)
+        for tool_id, entry in self.entries.items():
+            for name in (tool_id, entry.tool.name, entry.tool.title):
+                found[plain_name(name)].add(tool_id)
+        return {name: tuple(sorted(ids)) for name, ids in found.items() if name}
+
+    @cached_property
+    def by_namespace(self) -> Mapping[str, NDArray[np.int64]]:
+        """Namespace -> rows of ``dense``."""
+        found: defaultdict[str, list[int]] = defaultdict(list)
+        for tool_id, row in self.rows.items():
+            found[self.entries[tool_id].tool.namespace].append(row)
+        return {namespace: np.array(rows, dtype=np.int64) for namespace, rows in found.items()}
+
+    def lexical(self) -> LexicalIndex:
+        """BM25; made at its first use."""
+        with self._lock:
+            if not self.words:
+                self.renew_words()
+        return self.words[0]
+
+    def renew_words(self) -> None:
+        """Make BM25 over these very tools."""
+        ids = list(self.entries)
+        self.words[:] = [LexicalIndex(ids, [self.entries[t].tool.document for t in ids])]
+
+    def rank(self, asks: Sequence[Ask]) -> list[Ranked]:
+        """All of them at once: texts embedded together, and one scan for those that see the whole catalog."""
+        texts = list(dict.fromkeys(text for ask in asks for text in (ask.query, *ask.rewrites)))
+        vector = dict(zip(texts, self.encoder.encode_queries(texts), strict=True))
+        queries = [vector[ask.query] for ask in asks]
+        means = [np.mean([vector[t] for t in ask.rewrites], axis=0) if ask.rewrites else None for ask in asks]
+        mixed = np.stack(
+            [
+                query if mean is None else fuse(query[None], mean[None], ask.weight)[0]
+                for ask, query, mean in zip(asks, queries, means, strict=True)
+            ]
+        )
+        rankings = self._dense(asks, mixed)
+        words = [self._words(ask) if ask.hybrid else {} for ask in asks]
+        return [
+            Ranked(self._join(ask, ranking, by_words), query, mean, by_words)
+            for ask, ranking, by_words, query, mean in zip(asks, rankings, words, queries, means, strict=True)
+        ]
+
+    def cosines(self, vector: Vectors, tool_ids: Sequence[str]) -> list[float]:
+        """Cosine of a vector [d] with each tool."""
+        length = max(float(np.linalg.norm(vector)), 1e-12)
+        found: list[float] = (self.dense.vectors[[self.rows[t] for t in tool_ids]] @ vector / length).tolist() if tool_ids else []
+        return found
+
+    def _dense(self, asks: Sequence[Ask], vectors: Vectors) -> list[Ranking]:
+        found: list[Ranking] = [[] for _ in asks]
+        open_ones = [i for i, ask in enumerate(asks) if ask.namespaces is None]
+        if open_ones:
+            deepest = max(_depth(asks[i]) for i in open_ones)
+            ids, cosines = self.dense.search(vectors[open_ones], deepest)
+            for i, row, scores in zip(open_ones, ids, cosines, strict=True):
+                found[i] = [(t, float(s)) for t, s in zip(row, scores[: len(row)], strict=True)][: _depth(asks[i])]
+        for i, ask in enumerate(asks):
+            if ask.namespaces is not None:
+                among = [self.by_namespace[n] for n in ask.namespaces if n in self.by_namespace]
+                rows = np.concatenate(among) if among else np.zeros(0, dtype=np.int64)
+                found[i] = self.dense.search_among(vectors[i], rows, _depth(ask))
+        return found
+
+    def _words(self, ask: Ask) -> dict[str, float]:
+        visible = None if ask.namespaces is None else set(ask.namespaces)
+        found = self.lexical().search([ask.query], WORD_DEPTH if visible is None else len(self.entries))[0]
+        known = [(t, s) for t, s in found if t in self.entries]
+        return {t: s for t, s in known if visible is None or self.entries[t].tool.namespace in visible}
+
+    def _join(self, ask: Ask, ranking: Ranking, words: Mapping[str, float]) -> Ranking:
+        if not ask.hybrid:
+            return ranking[: ask.k]
+        both = [[t for t, _ in ranking], list(words)[:WORD_DEPTH]]
+        return reciprocal_rank(both, self.release.config.retrieval.rrf_k)[: ask.k]
+
+
+def _depth(ask: Ask) -> int:
+    return max(ask.k, WORD_DEPTH) if ask.hybrid else ask.k
+
+
+@lru_cache(maxsize=1 << 18)
+def plain_name(text: str) -> str:
+    """A name without case, spaces and marks: "S3: Create Bucket", "s3.CreateBucket" and "create_bucket" part by part."""
+    return "".join(word.lower() for word in identifier_words(text))

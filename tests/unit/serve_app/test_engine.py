@@ -1,0 +1,178 @@
+"""Searches over a view made by hand: three tools on the circle, an encoder that is a table."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from actors.catalog_file import Entry, entry_of
+from actors.core.limits import Limits
+from actors.core.types import Parameter, Tool
+from actors.index import DenseIndex
+from actors.run_dir import OpenedRelease
+from configs.schema import Config
+from configs.serving import ServingConfig
+from serve_app.engine import Engine
+from serve_app.keys import SCOPES, Client
+from serve_app.problems import ProblemError
+from serve_app.query_log import QueryLog
+from serve_app.rewriter import RewriteClient
+from serve_app.schema import SearchAnswer, SearchRequest
+from serve_app.view import View
+from tests.fakes_retrieval import TableEncoder
+
+VECTORS = {"east": [1.0, 0.0], "north": [0.0, 1.0], "west": [-1.0, 0.0]}
+TABLE = {"to the east": [0.96, 0.28], "go_west": [0.6, 0.8], "up there": [0.28, 0.96], "a rewrite": [-0.8, 0.6]}
+ANN = Client("ann", frozenset(SCOPES), None, True, "k")
+
+
+def tool(name: str) -> Tool:
+    return Tool(name, f"go_{name}", f"Go: {name}", f"Goes to the {name}.", (Parameter("far", "integer"),), f"{name}ern", "test")
+
+
+def view(weight: float = 0.5, limits: Limits | None = None, names: Sequence[str] = ("east", "north", "west")) -> View:
+    entries: dict[str, Entry] = {name: entry_of(tool(name)) for name in names}
+    release = OpenedRelease("7", Config(), None, 2, 3, weight, limits or Limits())
+    dense = DenseIndex.build(list(names), np.array([VECTORS[n] for n in names], dtype=np.float32), "exact")
+    return View(release, TableEncoder(TABLE), dense, entries, frozenset({"north"}))
+
+
+def engine(tmp_path: Path, over: View, call: Any = None, **settings: Any) -> Engine:
+    given = ServingConfig(run="r", **{"explore_share": 0.0, **settings})
+    return Engine(given, over, RewriteClient(call, 0.2, 10), QueryLog(tmp_path, 1_000_000))
+
+
+async def rewritten(version: int, query: str, titles: Sequence[str]) -> list[str]:
+    assert version == 2
+    return ["a rewrite"]
+
+
+def search(made: Engine, query: str, client: Client = ANN, **options: Any) -> SearchAnswer:
+    return asyncio.run(made.search(SearchRequest(query=query, **options), client))
+
+
+def ids(answer: SearchAnswer) -> list[str]:
+    return [found.tool_id for found in answer.tools]
+
+
+def test_a_raw_search_and_what_the_log_has_of_it(tmp_path: Path) -> None:
+    answer = search(engine(tmp_path, view()), "to the east", mode="raw", k=2)
+    assert (ids(answer), answer.mode, answer.release) == (["east", "north"], "raw", "7")
+    assert answer.tools[0].score == pytest.approx(0.96)
+    assert answer.tools[0].input_schema == {"type": "object", "properties": {"far": {"type": "integer"}}}
+    [line] = [line for file in tmp_path.iterdir() for line in file.read_text().splitlines()]
+    event = json.loads(line)
+    assert (event["request_id"], event["query"], event["release"]) == (answer.request_id, "to the east", "7")
+    assert [(t["tool_id"], t["rank"]) for t in event["tools"]] == [("east", 1), ("north", 2)]
+
+
+def test_each_mode_ranks_by_what_it_says(tmp_path: Path) -> None:
+    made = engine(tmp_path, view(), rewritten)
+    assert ids(search(made, "to the east", mode="rewrite", k=3)) == ["west", "north", "east"]
+    fused = search(made, "to the east", mode="fused", k=3)
+    # Half of (0.96, 0.28) and half of (-0.8, 0.6): north.
+    assert (ids(fused)[0], fused.mode, fused.rewrites) == ("north", "fused", ["a rewrite"])
+    assert search(made, "to the east", mode="hybrid", k=3).mode == "hybrid"
+
+
+def test_auto_rewrites_where_the_first_tool_leads_by_little(tmp_path: Path) -> None:
+    unsure = view(limits=Limits(rewrite_below=0.3))
+    assert search(engine(tmp_path, unsure, rewritten), "go_west", k=3).mode == "fused"
+    assert search(engine(tmp_path, unsure, rewritten), "to the east", k=3).mode == "raw"
+    assert search(engine(tmp_path, view(weight=0.0), rewritten), "go_west", k=3).mode == "raw"
+
+
+def test_without_a_rewriter_the_raw_result_answers_and_says_so(tmp_path: Path) -> None:
+    async def slow(version: int, query: str, titles: Sequence[str]) -> list[str]:
+        await asyncio.sleep(1)
+        return []
+
+    for call, why in ((None, "there is no rewriter"), (slow, "took longer than 0.2 s")):
+        answer = search(engine(tmp_path, view(), call), "to the east", mode="fused", k=1)
+        assert (ids(answer), answer.mode) == (["east"], "raw")
+        assert why in (answer.degraded or "")
+
+
+def test_an_exact_name_comes_first_whatever_it_scores(tmp_path: Path) -> None:
+    answer = search(engine(tmp_path, view(limits=Limits(abstain_below=0.99))), "go_west", mode="raw", k=2, explain=True)
+    assert ids(answer) == ["west", "north"]
+    assert not answer.abstained
+    assert answer.tools[0].explanation is not None
+    assert answer.tools[0].explanation.exact_name
+    assert answer.tools[0].explanation.query_cosine == pytest.approx(-0.6)
+
+
+def test_it_abstains_below_the_release_s_own_score_unless_told_otherwise(tmp_path: Path) -> None:
+    made = engine(tmp_path, view(limits=Limits(abstain_below=0.97)))
+    answer = search(made, "to the east", mode="raw")
+    assert (answer.abstained, answer.tools) == (True, [])
+    assert ids(search(made, "to the east", mode="raw", min_score=-1, k=3)) == ["east", "north", "west"]
+    assert ids(search(made, "to the east", mode="raw", min_score=0.5, k=3)) == ["east"]
+    assert search(made, "to the east", mode="raw", pinned=["west"]).tools[0].tool_id == "west"
+
+
+def test_an_answer_is_as_long_as_the_scores_and_the_budget_justify(tmp_path: Path) -> None:
+    made = engine(tmp_path, view(limits=Limits(keep_within=0.7)))
+    assert ids(search(made, "to the east", mode="raw")) == ["east", "north"]
+    assert ids(search(made, "to the east", mode="raw", k=3, max_tokens=1)) == ["east"]
+
+
+def test_namespaces_bind_searches_and_pins(tmp_path: Path) -> None:
+    made = engine(tmp_path, view())
+    bob = replace(ANN, namespaces=("northern", "western"))
+    assert ids(search(made, "to the east", bob, mode="raw", k=3)) == ["north", "west"]
+    assert ids(search(made, "to the east", bob, mode="raw", k=3, namespaces=["western", "eastern"])) == ["west"]
+    assert ids(search(made, "to the east", bob, mode="raw", k=3, namespaces=["eastern"])) == []
+    assert ids(search(made, "to the east", mode="hybrid", k=3, namespaces=["eastern"])) == ["east"]
+    assert ids(search(made, "go_east".replace("east", "west"), replace(ANN, namespaces=("eastern",)), mode="raw", k=3)) == ["east"]
+    with pytest.raises(ProblemError, match="no tool 'east'"):
+        search(made, "to the east", bob, mode="raw", pinned=["east"])
+
+
+def test_explanations_name_their_reasons(tmp_path: Path) -> None:
+    answer = search(engine(tmp_path, view(), rewritten), "up there", mode="fused", k=2, explain=True)
+    north = next(t for t in answer.tools if t.tool_id == "north").explanation
+    assert north is not None
+    assert (north.moved, north.exact_name, north.pinned, north.explored) == (True, False, False, False)
+    assert north.query_cosine == pytest.approx(0.96)
+    assert north.rewrite_cosine == pytest.approx(0.6)
+
+
+def test_a_brief_answer_leaves_the_schemas_out(tmp_path: Path) -> None:
+    [found] = search(engine(tmp_path, view()), "to the east", mode="raw", k=1, detail="brief").tools
+    assert (found.description, found.input_schema, found.title) == (None, None, "Go: east")
+
+
+def test_an_explored_tool_is_logged_with_its_probability(tmp_path: Path) -> None:
+    answer = search(engine(tmp_path, view(), explore_share=1.0), "to the east", mode="raw", k=2, explain=True)
+    assert ids(answer) == ["east", "west"]
+    assert answer.tools[1].explanation is not None
+    assert answer.tools[1].explanation.explored
+    event = json.loads(next(tmp_path.iterdir()).read_text())
+    assert [t["propensity"] for t in event["tools"]] == [1.0, 1.0]
+
+
+def test_an_empty_catalog_answers_with_nothing(tmp_path: Path) -> None:
+    empty = replace(view(), entries={}, dense=DenseIndex.build([], np.zeros((0, 2), dtype=np.float32), "exact"))
+    for mode in ("raw", "hybrid", "auto"):
+        assert ids(search(engine(tmp_path, empty), "to the east", mode=mode)) == []
+
+
+def test_searches_of_one_moment_are_ranked_together_and_keep_their_view(tmp_path: Path) -> None:
+    made = engine(tmp_path, view())
+    other = replace(view(), release=replace(made.view.release, name="8"))
+
+    async def run() -> list[SearchAnswer]:
+        first = [asyncio.ensure_future(made.search(SearchRequest(query="up there", mode="raw"), ANN)) for _ in range(3)]
+        await asyncio.sleep(0)
+        made.view = other
+        return [*await asyncio.gather(*first), await made.search(SearchRequest(query="up there", mode="raw"), ANN)]
+
+    assert [answer.release for answer in asyncio.run(run())] == ["7", "7", "7", "8"]

@@ -1,0 +1,229 @@
+"""Views follow the run: releases, the catalog's journal, what users found. The encoder is a sum of word vectors."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from actors import catalog_file, found
+from actors.catalog_file import Entry, Journal, new_entry
+from actors.core.fusion import Vectors
+from actors.core.limits import Limits
+from actors.core.snapshots import SnapshotStore
+from actors.core.types import Catalog, Found, InputError, Tool
+from actors.index import ENCODER_DIR, DenseIndex
+from actors.interfaces import Progress
+from actors.releases import Release, Releases
+from configs.load import save
+from configs.schema import Config
+from configs.serving import ServingConfig
+from serve_app.loader import Loader, VectorFiles
+from serve_app.view import Ask, View
+from serve_app.watcher import Watcher
+
+NAMES = [f"{verb} {thing}" for verb in ("make", "drop") for thing in ("cup", "hat")]
+TOOLS = tuple(Tool(name.replace(" ", "-"), name, name, "") for name in NAMES)
+
+
+class WordEncoder:
+    """The sum of a vector for each word; ``turn`` gives each version another space."""
+
+    embedded: list[str] = []  # noqa: RUF012
+
+    def __init__(self, turn: int = 0) -> None:
+        self._turn = turn
+
+    def encode_queries(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
+        rows = []
+        for text in texts:
+            words = [w.strip(".,").lower() for w in text.split()]
+            seeds = [sum(ord(c) * 31**i for i, c in enumerate(word)) % 2**31 + self._turn for word in words]
+            rows.append(np.sum([np.random.default_rng(seed).normal(size=48) for seed in seeds], axis=0))
+        vectors = np.array(rows, dtype=np.float32).reshape(len(texts), 48)
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+
+    def encode_documents(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
+        self.embedded.extend(texts)
+        return self.encode_queries(texts)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    run_dir = tmp_path / "run"
+    save(Config(run_dir=str(run_dir)), run_dir / "config.yaml")
+    store = SnapshotStore(str(run_dir / "snapshots"))
+    catalog_file.publish(store, Catalog(TOOLS))
+    releases = Releases(store, str(run_dir / "releases"))
+    for version in range(2):
+        vectors = WordEncoder(version).encode_queries([t.document for t in TOOLS])
+
+        def write(directory: Path, vectors: Vectors = vectors) -> None:
+            DenseIndex.build([t.tool_id for t in TOOLS], vectors, "exact").save(directory, {})
+            (directory / ENCODER_DIR).mkdir()
+
+        store.publish("retriever", version, write, {})
+        releases.add(Release(version, 0, version, "hash", 0.0, {}, asdict(Limits())))
+    store.publish("rewriter", 0, lambda directory: None, {})
+    releases.promote(0, "test", "first")
+    monkeypatch.setattr(Loader, "_encoder", lambda self, source, release: WordEncoder(release.retriever))
+    monkeypatch.setattr(WordEncoder, "embedded", [])
+    return run_dir
+
+
+def watcher(run: Path, seen: list[View] | None = None) -> Watcher:
+    return Watcher(ServingConfig(run=str(run)), (seen if seen is not None else []).append, lambda version: None)
+
+
+def first(view: View, query: str, k: int = 1) -> list[str]:
+    return [tool_id for tool_id, _ in view.rank([Ask(query, k)])[0].ranking]
+
+
+def tool(tool_id: str, text: str) -> Entry:
+    return new_entry(tool_id, tool_id, text, text, "", {}, "api")
+
+
+def promote(run: Path, number: int) -> None:
+    Releases(SnapshotStore(str(run / "snapshots")), str(run / "releases")).promote(number, "test", "newer")
+
+
+def test_a_promotion_takes_over_with_its_own_encoder(run: Path) -> None:
+    seen: list[View] = []
+    made = watcher(run, seen)
+    assert (made.view.name, first(made.view, "make hat")) == ("0", ["make-hat"])
+    made.look()
+    assert seen == []
+    promote(run, 1)
+    made.look()
+    assert [view.name for view in seen] == ["1"]
+    assert first(seen[0], "make hat") == ["make-hat"]
+    assert WordEncoder.embedded == []
+
+
+def test_a_damaged_release_is_refused_and_taken_once_it_is_whole(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = watcher(run)
+    vectors = run / "snapshots" / "retriever" / "1" / "vectors.npy"
+    whole = vectors.read_bytes()
+    vectors.write_bytes(whole[:-40])
+    promote(run, 1)
+    made.look()
+    assert made.view.name == "0"
+    assert "vectors.npy is missing or damaged" in made.refused
+    vectors.write_bytes(whole)
+    made.look()
+    assert made.view.name == "0"
+    monkeypatch.setattr("serve_app.watcher.AGAIN_AFTER_S", 0.0)
+    made.look()
+    assert (made.view.name, made.refused) == ("1", "")
+
+
+def test_a_release_file_that_is_no_json_is_refused(run: Path) -> None:
+    made = watcher(run)
+    (run / "releases" / "served.json").write_text("{")
+    made.look()
+    assert made.view.name == "0"
+    assert "refused" in made.refused
+
+
+def test_catalog_changes_are_found_at_once_kept_and_embedded_once(run: Path) -> None:
+    made = watcher(run)
+    done = made.change([tool("new", "paint fence"), tool("make-cup", "break cup")], ["drop-hat"])
+    assert (done.changed, done.deleted, done.unchanged, done.embedded) == (2, 1, 0, 2)
+    assert first(made.view, "paint fence") == ["new"]
+    assert first(made.view, "break cup") == ["make-cup"]
+    assert "drop-hat" not in first(made.view, "drop hat", 9)
+    assert len(made.view.entries) == 4
+    again = made.change([tool("new", "paint fence")], ["nowhere"])
+    assert (again.changed, again.deleted, again.unchanged, again.embedded) == (0, 0, 1, 0)
+    # A restart, with vectors from the disk.
+    WordEncoder.embedded.clear()
+    restarted = watcher(run)
+    assert first(restarted.view, "paint fence") == ["new"]
+    assert WordEncoder.embedded == []
+    # A new encoder embeds what its run does not know, before it takes over.
+    promote(run, 1)
+    restarted.look()
+    assert restarted.view.name == "1"
+    assert first(restarted.view, "paint fence") == ["new"]
+    assert sorted(WordEncoder.embedded) == ["break cup. break cup", "paint fence. paint fence"]
+    # Back again: nothing is embedded.
+    WordEncoder.embedded.clear()
+    promote(run, 0)
+    restarted.look()
+    assert first(restarted.view, "break cup") == ["make-cup"]
+    assert WordEncoder.embedded == []
+
+
+def test_another_replica_follows_the_journal(run: Path) -> None:
+    one, other = watcher(run), watcher(run)
+    one.change([tool("new", "paint fence")], [])
+    other.look()
+    assert first(other.view, "paint fence") == ["new"]
+    one.change([], ["new"])
+    other.look()
+    assert "new" not in other.view.entries
+
+
+def test_a_tool_that_comes_back_as_it_was_is_not_embedded(run: Path) -> None:
+    made = watcher(run)
+    made.change([], ["make-cup"])
+    [cup] = [t for t in TOOLS if t.tool_id == "make-cup"]
+    done = made.change([catalog_file.entry_of(cup)], [])
+    assert (done.changed, done.embedded) == (1, 0)
+    assert first(made.view, "make cup") == ["make-cup"]
+
+
+def test_tools_move_towards_what_users_found_and_back(run: Path) -> None:
+    made = watcher(run)
+    last = first(made.view, "quench my thirst", 4)[-1]
+    found.publish(str(run), [Found("ann", "quench my thirst", (last, "gone"))])
+    made.look()
+    assert first(made.view, "quench my thirst") == [last]
+    assert made.view.moved == {last}
+    made.change([tool("new", "paint fence")], [])
+    assert first(made.view, "quench my thirst") == [last]
+    found.publish(str(run), [])
+    made.look()
+    assert made.view.moved == frozenset()
+
+
+def test_words_follow_the_catalog(run: Path) -> None:
+    made = watcher(run)
+    hybrid = [Ask("fence", 1, hybrid=True)]
+    made.view.rank(hybrid)
+    made.change([tool("new", "paint fence")], [])
+    assert made.view.rank(hybrid)[0].words.keys() == {"new"}
+    made.change([], ["new"])
+    assert made.view.rank(hybrid)[0].words == {}
+
+
+def test_a_run_that_cannot_be_served_says_why(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not a run directory"):
+        watcher(tmp_path)
+    shutil.rmtree(run / "snapshots" / "catalog")
+    with pytest.raises(InputError, match="holds no catalog"):
+        watcher(run)
+
+
+def test_vector_files_come_back(tmp_path: Path) -> None:
+    files = VectorFiles(str(tmp_path), 3)
+    assert files.read() == {}
+    files.add({"a": np.ones(2, dtype=np.float32)})
+    files.add({"b": np.zeros(2, dtype=np.float32)})
+    (tmp_path / "serving" / "vectors" / "3" / "x.part").write_bytes(b"half")
+    kept = VectorFiles(str(tmp_path), 3).read()
+    assert {name: vector.tolist() for name, vector in kept.items()} == {"a": [1, 1], "b": [0, 0]}
+    assert VectorFiles(str(tmp_path), 4).read() == {}
+
+
+def test_the_journal_is_put_together_by_whoever_reads_it(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.catalog_file.COMPACT_AT", 3)
+    made = watcher(run)
+    for number in range(5):
+        made.change([tool(f"n{number}", f"thing {number}")], [])
+    assert len(list((run / "serving" / "catalog").iterdir())) < 4
+    assert Journal(f"{run}/serving/catalog").poll().keys() == {f"n{i}" for i in range(5)}
