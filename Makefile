@@ -6,14 +6,14 @@ EXTRA ?=
 # An extra package index for machines whose pip cannot find torch's CPU build (README, "Install").
 TORCH_INDEX ?=
 # What `make test` runs, in this order.
-TESTS ?= $(wildcard tests/unit tests/test_imports.py tests/brokers tests/ray tests/e2e tests/gpu)
+TESTS ?= $(wildcard tests/unit tests/test_imports.py tests/brokers tests/ray tests/serving tests/e2e tests/gpu)
 # Further arguments of demo and bench, for example ARGS="--dry-run" or ARGS="loop.units=1".
 ARGS ?=
 
 RUN := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults lint bench bench-async serve clean
+.PHONY: help install demo serve test faults lint bench bench-async bench-serve clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ install: ## Install everything into .venv (does nothing where that is done)
 demo: install ## Co-train on the AWS SDK's operations and print the comparison (about 25 minutes on two cores)
 	@$(RUN) -m pipelines.cotrain --config configs/demo.yaml $(ARGS)
 
+serve: install ## Serve the newest release (the frozen models where there is none) on this machine
+	@$(RUN) -m pipelines.serve $(ARGS)
+
 test: install ## Run all tests, the fast ones first
 	@$(RUN) -m pytest $(TESTS)
 
@@ -36,17 +39,17 @@ faults: install ## Kill parts of a continual run, on a cluster of three nodes
 lint: install ## Check style, formatting and types
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
-	@$(RUN) -m mypy actors configs pipelines
+	@$(RUN) -m mypy actors configs pipelines serve_app
 
 bench: install ## Measure the parts; the last line is one JSON object
-	@$(RUN) -m pipelines.bench $(ARGS)
+	@$(RUN) -m pipelines.bench.parts $(ARGS)
 
 bench-async: install ## Measure what overlapping the stages gains; the last line is one JSON object
-	@$(RUN) -m pipelines.bench_async $(ARGS)
+	@$(RUN) -m pipelines.bench.overlap $(ARGS)
 
-serve: ## Serve the newest release (not built yet)
-	@echo "serve: serving is not built yet" >&2; exit 2
+bench-serve: install ## Measure the server against two others; the last line is one JSON object
+	@$(RUN) -m pipelines.bench.serving $(ARGS)
 
 clean: ## Remove .venv and everything made by tools; runs/ stays
 	@rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
-	@find actors configs pipelines tests .ci -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find actors configs pipelines serve_app tests .ci -name __pycache__ -type d -prune -exec rm -rf {} +
