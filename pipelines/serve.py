@@ -48,7 +48,7 @@ def find_run() -> Path | None:
 def told(run: Path, release: OpenedRelease) -> str:
     """One line: what is about to be served."""
     if release.name == FROZEN:
-        return f"the frozen models, which nobody trained (no release was found in {' or '.join(RUNS)})"
+        return f"the frozen models in {run}, which nobody trained"
     return f"release {release.name} of {run}: rewriter {release.rewriter}, retriever {release.retriever}"
 
 
@@ -89,7 +89,7 @@ def command(
     console = Console() if sys.stdout.isatty() else Console(width=120)
     found = Path(run) if run else find_run()
     if found is None:
-        console.print("no run with a release was found: preparing the frozen models (once)", highlight=False)
+        console.print(f"no release was found in {' or '.join(RUNS)}: preparing the frozen models (once)", highlight=False)
         with progress_bars() as watch:
             found = prepare_frozen(Path(FROZEN_RUN), "aws", "demo", watch)
     given = parse({"run": str(found), **_pairs(settings or [])})

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -38,6 +39,7 @@ LOOPBACK = "127.0.0.1"
 PREPARE_TIMEOUT_S = 120.0
 CALL_TIMEOUT_S = 60.0
 METRICS_TIMEOUT_S = 5.0
+SWITCH_S = 0.0005
 SECONDS = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
 QUIET = {"enable_access_log": False, "log_level": "WARNING"}
 """Searches are in the query log; a line for each request beside it would cost time and tell no more."""
@@ -172,6 +174,8 @@ class Search:
     def __init__(self, settings: ServingConfig, rewriter: DeploymentHandle[Any] | None) -> None:
         """Load the served release; the replica counts as started when this returns."""
         self._settings = settings
+        # The threads that compute must not keep the event loop from its turn for Python's usual 5 ms.
+        sys.setswitchinterval(SWITCH_S)
         calls = None if rewriter is None else RewriterCalls(rewriter)
         self._replica = Replica(settings, calls, calls.prepare if calls else _no_preparing, Measures())
         if calls:

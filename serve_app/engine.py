@@ -91,8 +91,12 @@ class Engine:
         self, request: SearchRequest, view: View, raw: Ranked, depth: int, namespaces: tuple[str, ...] | None
     ) -> Outcome:
         mode = self._mode(request, view, raw)
-        if mode == "raw":
-            return Outcome(raw, "raw", (), None, None)
+        weight = 1.0 if mode == "rewrite" else view.release.fusion_weight
+        if mode == "raw" or (mode == "fused" and weight == 0):
+            return Outcome(raw, mode, (), None, None)
+        if weight == 0:
+            ask = Ask(request.query, max(depth, 1), hybrid=True, namespaces=namespaces)
+            return Outcome(await self._batcher.submit((view, ask)), mode, (), None, None)
         started = time.perf_counter()
         titles = [view.entries[t].tool.title for t, _ in raw.ranking[: view.release.config.rewriter.context_tools]]
         made = await self.rewriter.rewrite(view.release.rewriter, view.release.retriever, request.query, titles)
@@ -100,7 +104,6 @@ class Engine:
         rewrites, degraded = ((), f"no rewrite: {made}") if isinstance(made, str) else (tuple(made), None)
         if not rewrites and mode != "hybrid":
             return Outcome(raw, "raw", (), degraded, rewrite_ms)
-        weight = 1.0 if mode == "rewrite" else view.release.fusion_weight
         ask = Ask(request.query, max(depth, 1), rewrites, weight, mode == "hybrid", namespaces)
         return Outcome(await self._batcher.submit((view, ask)), mode, rewrites, degraded, rewrite_ms)
 

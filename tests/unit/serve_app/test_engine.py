@@ -89,6 +89,16 @@ def test_auto_rewrites_where_the_first_tool_leads_by_little(tmp_path: Path) -> N
     assert search(engine(tmp_path, view(weight=0.0), rewritten), "go_west", k=3).mode == "raw"
 
 
+def test_rewrites_without_weight_are_not_waited_for(tmp_path: Path) -> None:
+    async def never(version: int, query: str, titles: Sequence[str]) -> list[str]:
+        raise AssertionError("asked for a rewrite")
+
+    made = engine(tmp_path, view(weight=0.0), never)
+    for mode in ("fused", "hybrid"):
+        answer = search(made, "to the east", mode=mode, k=1)
+        assert (answer.mode, answer.rewrites, answer.degraded, ids(answer)) == (mode, [], None, ["east"])
+
+
 def test_without_a_rewriter_the_raw_result_answers_and_says_so(tmp_path: Path) -> None:
     async def slow(version: int, query: str, titles: Sequence[str]) -> list[str]:
         await asyncio.sleep(1)
