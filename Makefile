@@ -6,7 +6,7 @@ EXTRA ?=
 # An extra package index for machines whose pip cannot find torch's CPU build (README, "Install").
 TORCH_INDEX ?=
 # What `make test` runs, in this order.
-TESTS ?= $(wildcard tests/unit tests/test_imports.py tests/brokers tests/ray tests/serving tests/e2e tests/gpu)
+TESTS ?= $(wildcard tests/unit tests/test_imports.py tests/brokers tests/ray tests/e2e tests/serving tests/gpu)
 # Further arguments of demo and bench, for example ARGS="--dry-run" or ARGS="loop.units=1".
 ARGS ?=
 
