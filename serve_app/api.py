@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, FastAPI, Request
 from fastapi import Path as PathParameter
-from pydantic import BaseModel
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
@@ -47,6 +48,7 @@ CHANGES = (*COMMON, 409)
 MetricsText = Callable[[], Awaitable[str]]
 """Gives the metrics in Prometheus' text format."""
 
+Model = TypeVar("Model", bound=BaseModel)
 ToolId = Annotated[str, PathParameter(min_length=1, max_length=256, examples=["aws.s3.CreateBucket"])]
 
 
@@ -72,10 +74,19 @@ def make_app(replica: Replica, settings: ServingConfig, metrics: MetricsText) ->
 
 
 def _add_searching(app: FastAPI, replica: Replica) -> None:
-    @app.post("/v1/search", response_model=SearchAnswer, responses=responses(*COMMON, 404), tags=["search"])
-    async def search(request: SearchRequest, client: Asker) -> Response:
+    # Its body is read here and not by FastAPI, which does in Python what pydantic does by itself: searches are nearly all there is.
+    taken = {"required": True, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/SearchRequest"}}}}
+
+    @app.post(
+        "/v1/search",
+        response_model=SearchAnswer,
+        responses=responses(*COMMON, 404),
+        tags=["search"],
+        openapi_extra={"requestBody": taken},
+    )
+    async def search(request: Request) -> Response:
         """Find the tools that answer a query."""
-        return _json(await replica.search(request, client))
+        return _json(await replica.search(await _body(request, SearchRequest), request.scope["state"]["client"]))
 
     @app.post("/v1/search:batch", response_model=BatchAnswer, responses=responses(*COMMON, 404), tags=["search"])
     async def search_batch(request: BatchRequest, client: Asker) -> Response:
@@ -136,6 +147,18 @@ def _add_operation(app: FastAPI, replica: Replica, metrics: MetricsText) -> None
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
         return FileResponse(WEB / "index.html")
+
+
+async def _body(request: Request, model: type[Model]) -> Model:
+    """The body as a model. Raises RequestValidationError as FastAPI itself does."""
+    content = await request.body()
+    if "json" not in request.headers.get("content-type", ""):
+        raise RequestValidationError([{"type": "model_attributes_type", "loc": ("body",), "msg": "is not JSON"}], body=content)
+    try:
+        return model.model_validate_json(content)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
+        raise RequestValidationError([{**entry, "loc": ("body", *entry["loc"])} for entry in found]) from error
 
 
 def _json(answer: BaseModel, status: int = 200) -> Response:

@@ -139,7 +139,8 @@ def _entry(item: dict[str, Any], read: bool) -> dict[str, str]:
     """One wrong field; never its value, which pydantic's entry holds too. ``read``: the body was JSON at all."""
     place = [str(part) for part in item["loc"]]
     if item["type"] == "json_invalid":
-        return {"field": "body", "message": f"is not JSON: {item['ctx']['error']} at character {place[-1]}"}
+        where = f" at character {place[-1]}" if place[-1].isdigit() else ""
+        return {"field": "body", "message": f"is not JSON: {item['ctx']['error']}{where}"}
     if not read and place == ["body"]:
         return {"field": "body", "message": "is not JSON; send JSON, with Content-Type: application/json"}
     message = item["msg"].removeprefix("Value error, ")
