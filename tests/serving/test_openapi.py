@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 
-from tests.serving.small_run import Server
+from tests.serving.conftest import free_port
+from tests.serving.small_run import Server, make_run, start_server
 
 pytestmark = [pytest.mark.serving, pytest.mark.timeout(300)]
 EXAMPLES = 15
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One of its own: made-up requests change the catalog."""
+    started = start_server(make_run(tmp_path_factory.mktemp("made-up")), free_port(), "rewriter_replicas=0")
+    yield started
+    assert started.end() == 0
 
 
 def test_the_server_does_what_its_document_says(server: Server) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx
@@ -80,7 +81,11 @@ def test_keys_say_who_may_ask_and_a_candidate_is_shadowed(tmp_path: Path, server
         assert (refused.status_code, "catalog" in refused.json()["detail"]) == (403, True)
         written = "".join(file.read_text() for file in started.log_dir.glob("*.jsonl"))
         assert '"tenant": "shop"' in written
-        shadow = httpx.get(f"{started.url}/v1/releases", headers=known).json()["shadow"]
+        deadline = time.monotonic() + 30
+        # The candidate answers after the client has its own answer.
+        while not (shadow := httpx.get(f"{started.url}/v1/releases", headers=known).json()["shadow"])["searches"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
         assert (shadow["release"], shadow["searches"]) == ("2", 1)
         assert 0 <= shadow["agreement_at_5"] <= 1
         logs = started.run_dir / "serving" / "logs"
