@@ -104,6 +104,19 @@ def test_a_run_directory_of_another_config_is_refused_and_left_alone(world: Path
     assert [path.name for path in run_dir.iterdir()] == ["config.yaml"] and (run_dir / "config.yaml").read_text() == "seed: 1\n"
 
 
+def submit(ray: str, job: list[str], environment: dict[str, str], timeout_s: float) -> subprocess.CompletedProcess[str]:
+    """Submit until the head takes the job: it has no dashboard at first, then one without an agent that starts jobs."""
+    deadline = time.monotonic() + 60
+    while True:
+        done = subprocess.run(
+            [ray, "job", "submit", *job], env=environment, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+        if "submitted successfully" in done.stdout + done.stderr:
+            return done
+        assert time.monotonic() < deadline, done.stderr[-2000:]
+        time.sleep(1)
+
+
 def test_a_submitted_job_returns_the_exit_code(world: Path, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("0" * 64)
@@ -123,26 +136,10 @@ def test_a_submitted_job_returns_the_exit_code(world: Path, tmp_path: Path) -> N
     try:
         settings = [*overrides(world, tmp_path / "run"), "loop.units=1", "loop.baselines=[]"]
         job = ["--address", "http://127.0.0.1:8299", "--working-dir", str(REPOSITORY), "--", "python", *command(*settings)[1:]]
-        deadline = time.monotonic() + 60
-        # A head that has just started has no dashboard yet, then a dashboard without an agent that starts jobs.
-        while True:
-            good = subprocess.run(
-                [ray, "job", "submit", *job], env=environment, capture_output=True, text=True, timeout=400, check=False
-            )
-            if "submitted successfully" in good.stdout + good.stderr:
-                break
-            assert time.monotonic() < deadline, good.stderr[-2000:]
-            time.sleep(1)
+        good = submit(ray, [*job], environment, 400)
         assert good.returncode == 0, good.stdout[-3000:] + good.stderr[-2000:]
         assert (tmp_path / "run" / "report.html").exists()
-        bad = subprocess.run(
-            [ray, "job", "submit", *job, "encoder.model=no-such-model"],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        bad = submit(ray, [*job, "encoder.model=no-such-model"], environment, 120)
         assert bad.returncode != 0 and "no-such-model" in bad.stdout + bad.stderr
     finally:
         started = psutil.Process(head.pid).children(recursive=True)
