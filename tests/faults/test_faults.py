@@ -39,7 +39,7 @@ EXAMPLES_PER_UNIT = 9
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = make_world(tmp_path_factory.mktemp("world"))
-    write_log(root, 0, 400)
+    write_log(root / "log", 0, 400)
     return root
 
 
