@@ -128,7 +128,17 @@ def test_a_submitted_job_returns_the_exit_code(world: Path, tmp_path: Path) -> N
     ray = str(binaries / "ray")
     temporary = Path("/tmp") / f"ray-e2e-{os.getpid()}"
     head = subprocess.Popen(
-        [ray, "start", "--head", "--block", "--port=0", "--dashboard-port=8299", "--num-cpus=8", f"--temp-dir={temporary}"],
+        [
+            ray,
+            "start",
+            "--head",
+            "--block",
+            "--port=0",
+            "--dashboard-port=8299",
+            "--dashboard-agent-listen-port=8298",
+            "--num-cpus=8",
+            f"--temp-dir={temporary}",
+        ],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
