@@ -51,6 +51,7 @@ class Watcher:
         self._stamp = stamp_of(settings.run)
         self._release = open_release(settings.run, "run")
         self._tried = 0.0
+        self._behind = False
         self.refused = ""
         """Why the newest release is not served; empty where it is."""
         self.view = self._made(self._release)
@@ -72,8 +73,11 @@ class Watcher:
             if stamp != self._stamp or again:
                 self._stamp = stamp
                 self._take_release()
-            if self._loader.poll():
+            # Kept until a view shows it: what was read once is not read again where making the view failed.
+            self._behind |= self._loader.poll()
+            if self._behind:
                 self._replace(self._made(self._release))
+                self._behind = False
                 self._loader.journal.compact(self._loader.entries)
 
     def change(self, upserts: Iterable[Entry], deletes: Iterable[str]) -> Change:

@@ -227,3 +227,15 @@ def test_the_journal_is_put_together_by_whoever_reads_it(run: Path, monkeypatch:
         made.change([tool(f"n{number}", f"thing {number}")], [])
     assert len(list((run / "serving" / "catalog").iterdir())) < 4
     assert Journal(f"{run}/serving/catalog").poll().keys() == {f"n{i}" for i in range(5)}
+
+
+def test_a_change_is_shown_though_its_first_view_failed(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = watcher(run), watcher(run)
+    one.change([tool("new", "paint fence")], [])
+    with monkeypatch.context() as broken:
+        broken.setattr(VectorFiles, "add", lambda self, vectors: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            other.look()
+    assert "new" not in other.view.entries
+    other.look()
+    assert first(other.view, "paint fence") == ["new"]
