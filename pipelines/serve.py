@@ -74,6 +74,7 @@ def serve(settings: ServingConfig, port: int, console: Console) -> None:
             # Ray tells of its own controller's end as if it were a fault.
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                 app.stop()
+            haproxy.remove(os.environ)
 
 
 command_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

