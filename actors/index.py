@@ -34,6 +34,9 @@ _PRODUCT_FROM = 4
 _PRODUCT_CELLS = 8_000_000
 """Numbers of a product at once: 32 MB."""
 
+IndexKind = Literal["exact", "half", "hnsw"]
+"""A scan of all; the same over numbers of 16 bits, as a scan of few rows takes as long as reading them; a graph."""
+
 
 class TextEncoder(Protocol):
     """What a retriever needs of an encoder: unit float32 rows, [n, d]."""
@@ -46,9 +49,12 @@ class TextEncoder(Protocol):
 
 
 class DenseIndex:
-    """Tool vectors [n, d] with a FAISS index over them, never changed; inner product, so cosine for unit vectors."""
+    """Tool vectors [n, d] with a FAISS index over them, never changed; inner product, so cosine for unit vectors.
 
-    def __init__(self, tool_ids: Sequence[str], vectors: Vectors, kind: Literal["exact", "hnsw"], graph: Any) -> None:
+    ``vectors`` are float32, float16 for "half".
+    """
+
+    def __init__(self, tool_ids: Sequence[str], vectors: Vectors, kind: IndexKind, graph: Any) -> None:
         """Use ``build`` or ``load``."""
         self.tool_ids = list(tool_ids)
         self.vectors = vectors
@@ -58,7 +64,7 @@ class DenseIndex:
         """Rows of the graph that a search passes over; rows of ``vectors`` behind the graph's last are looked at one by one."""
 
     @classmethod
-    def build(cls, tool_ids: Sequence[str], vectors: Vectors, kind: Literal["exact", "hnsw"]) -> DenseIndex:
+    def build(cls, tool_ids: Sequence[str], vectors: Vectors, kind: IndexKind) -> DenseIndex:
         """Index the rows of ``vectors`` under ``tool_ids``. Raises ValueError where their numbers differ."""
         import faiss
 
@@ -70,7 +76,12 @@ class DenseIndex:
             graph = faiss.IndexFlatIP(vectors.shape[1])
             graph.add(vectors)
             # One copy of the vectors: FAISS' own.
-            vectors = _stored(graph, vectors.shape)
+            vectors = _stored(graph.get_xb(), vectors.shape, np.float32)
+        elif kind == "half":
+            form = faiss.ScalarQuantizer.QT_fp16
+            graph = faiss.IndexScalarQuantizer(vectors.shape[1], form, faiss.METRIC_INNER_PRODUCT)
+            graph.add(vectors)
+            vectors = _stored(graph.codes.data(), vectors.shape, np.float16)
         else:
             graph = faiss.IndexHNSWFlat(vectors.shape[1], _HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
             graph.hnsw.efConstruction = graph.hnsw.efSearch = _HNSW_BREADTH
@@ -80,17 +91,17 @@ class DenseIndex:
     def changed(self, rows: Sequence[int], tool_ids: Sequence[str], vectors: Vectors) -> DenseIndex:
         """This index without ``rows`` and with ``tool_ids`` under ``vectors`` [m, d] at its end; this one stays as it is.
 
-        An exact index is made anew (a copy), a graph is shared: it is searched past ``rows``, and the new vectors one by one.
+        A scanned index is made anew (a copy), a graph is shared: it is searched past ``rows``, and the new vectors one by one.
         Raises ValueError for an index that was itself made by this from a graph.
         """
         if self._hidden is not None:
             raise ValueError("an index over a shared graph cannot be changed again; change the one it was made from")
         vectors = np.ascontiguousarray(vectors, dtype=np.float32).reshape(-1, self.vectors.shape[1])
         gone = np.array(sorted(rows), dtype=np.int64)
-        if self.kind == "exact":
+        if self.kind != "hnsw":
             kept = np.setdiff1d(np.arange(len(self.tool_ids)), gone)
             ids = [self.tool_ids[i] for i in kept] + list(tool_ids)
-            return DenseIndex.build(ids, np.concatenate([self.vectors[kept], vectors]), "exact")
+            return DenseIndex.build(ids, np.concatenate([self.vectors[kept], vectors]), self.kind)
         other = DenseIndex([*self.tool_ids, *tool_ids], np.concatenate([self.vectors, vectors]), "hnsw", self._graph)
         other._hidden = gone
         return other
@@ -106,9 +117,21 @@ class DenseIndex:
 
     def search_among(self, vector: Vectors, rows: NDArray[np.int64], k: int) -> Ranking:
         """The ``k`` nearest tools of one vector [d] among ``rows``, exactly, best first."""
-        cosines = self.vectors[rows] @ vector
+        if self.kind == "half" and len(rows) > k:
+            # Making float32 of many rows would take longer than the search.
+            faiss: Any = importlib.import_module("faiss")
+            shown = np.zeros(len(self.tool_ids), dtype=bool)
+            shown[rows] = True
+            selector = faiss.IDSelectorBitmap(np.packbits(shown, bitorder="little"))
+            found, places = self._graph.search(vector[None], k, params=faiss.SearchParameters(sel=selector))
+            return [(self.tool_ids[i], float(cosine)) for i, cosine in zip(places[0], found[0], strict=True)]
+        cosines = self.rows(rows) @ vector
         best = np.argsort(-cosines, kind="stable")[:k]
         return [(self.tool_ids[rows[i]], float(cosines[i])) for i in best]
+
+    def rows(self, rows: Sequence[int] | NDArray[np.int64]) -> Vectors:
+        """Some rows of ``vectors``, float32 [m, d]."""
+        return self.vectors[rows].astype(np.float32, copy=False)
 
     def _nearest(self, vectors: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
         """Cosines and rows of the ``k`` nearest tools."""
@@ -142,8 +165,14 @@ class DenseIndex:
         return cosines, rows
 
     def save(self, directory: Path, about: Mapping[str, Any] | None = None) -> None:
-        """Write vectors, ids and, for hnsw, the graph; ``about`` is kept in ``index.json`` (catalog hash and the like)."""
+        """Write vectors, ids and, for hnsw, the graph; ``about`` is kept in ``index.json`` (catalog hash and the like).
+
+        Raises ValueError for kind "half", which is made of an exact one.
+        """
         import faiss
+
+        if self.kind == "half":
+            raise ValueError("an index of kind half is not kept; keep the exact one that it was made of")
 
         directory.mkdir(parents=True, exist_ok=True)
         np.save(directory / _VECTORS, self.vectors)
@@ -153,22 +182,28 @@ class DenseIndex:
         (directory / _INDEX).write_text(json.dumps(record), encoding="utf-8")
 
     @classmethod
-    def load(cls, directory: Path) -> DenseIndex:
-        """What ``save`` wrote. Raises InputError where the directory holds no index."""
+    def load(cls, directory: Path, half: bool = False) -> DenseIndex:
+        """What ``save`` wrote; ``half``: an exact index becomes one of kind "half".
+
+        Raises InputError where the directory holds no index.
+        """
         import faiss
 
         about = read_about(directory)
         vectors = np.load(directory / _VECTORS)
         if about["kind"] == "exact":
-            return cls.build(about["tool_ids"], vectors, "exact")
+            return cls.build(about["tool_ids"], vectors, "half" if half else "exact")
         return cls(about["tool_ids"], vectors, "hnsw", faiss.read_index(str(directory / _HNSW)))
 
 
-def _stored(graph: Any, shape: tuple[int, ...]) -> Vectors:
-    """The vectors that a flat index holds, as an array over its own memory; valid as long as the index is."""
+def _stored(start: Any, shape: tuple[int, ...], number: type[np.generic]) -> Vectors:
+    """The vectors at ``start``, in an index's own memory, as an array over it; valid as long as the index is."""
     faiss: Any = importlib.import_module("faiss")
     count = int(np.prod(shape))
-    found: Vectors = faiss.rev_swig_ptr(graph.get_xb(), count).reshape(shape)
+    if number is np.float16:
+        # FAISS holds these as bytes.
+        count *= 2
+    found: Vectors = faiss.rev_swig_ptr(start, count).view(number).reshape(shape)
     return found
 
 

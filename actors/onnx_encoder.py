@@ -1,9 +1,9 @@
 """The encoder as serving runs it: exported to ONNX, linear layers in 8-bit integers, tokenized in Rust.
 
 Invariants: the export holds the whole of the sentence-transformers model, pooling included, and is checked against it before it is
-used; rows are float32 of length 1, in the order of the texts; a text is cut at the configured number of tokens. Activations are
-rounded with one scale a batch, so a vector moves a little with the texts beside it (cosine about 0.99). torch is imported for the
-export alone.
+used; rows are float32 of length 1, in the order of the texts; a text is cut at the configured number of tokens. Each text is run by
+itself: on a CPU several at once take as long, padding comes on top, and activations are rounded with one scale a run, so a vector
+would move with the texts beside it. torch is imported for the export alone.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from configs.schema import EncoderConfig
 _MODEL = "model.onnx"
 _TOKENIZER = "tokenizer.json"
 _ABOUT = "about.json"
-_BATCH = 2
-"""Texts of like length; more at once are hardly faster on a CPU, and are padded more."""
+_INPUT = "input_ids"
 _PROBES = (
     "create a bucket",
     "My pictures take forever to load in Australia, and the people there complain.",
@@ -50,13 +49,11 @@ class OnnxEncoder:
         self._tokenizer = Tokenizer.from_file(str(directory / _TOKENIZER))
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        self._pad = int(about["pad_id"])
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         # Threads that spin for work would take the cores from the other processes of a small machine.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(str(directory / _MODEL), options, providers=["CPUExecutionProvider"])
-        self._inputs = [node.name for node in self._session.get_inputs()]
         self.dimension = int(about["dimension"])
         self.query_tokens = min(config.query_tokens, int(about["max_tokens"]))
         self.document_tokens = min(config.document_tokens, int(about["max_tokens"]))
@@ -71,31 +68,18 @@ class OnnxEncoder:
 
     def _encode(self, texts: Sequence[str], tokens: int, progress: Progress | None) -> Vectors:
         vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
-        ids = [self._cut(encoding.ids, tokens) for encoding in self._tokenizer.encode_batch(list(texts))]
-        # Texts of like length together: least padding.
-        order = sorted(range(len(texts)), key=lambda i: -len(ids[i]))
-        for start in range(0, len(order), _BATCH):
-            part = order[start : start + _BATCH]
-            found = self._session.run(None, self._feed([ids[i] for i in part]))[0]
-            vectors[part] = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+        for row, encoding in enumerate(self._tokenizer.encode_batch(list(texts))):
+            ids = np.array([self._cut(encoding.ids, tokens)], dtype=np.int64)
+            found = self._session.run(None, {_INPUT: ids})[0][0]
+            vectors[row] = found / max(float(np.linalg.norm(found)), 1e-12)
             if progress:
-                progress(start + len(part), len(order))
+                progress(row + 1, len(texts))
         return vectors
 
     @staticmethod
     def _cut(ids: list[int], tokens: int) -> list[int]:
         """The last token is the model's end mark and stays."""
         return ids if len(ids) <= tokens else [*ids[: tokens - 1], ids[-1]]
-
-    def _feed(self, rows: Sequence[list[int]]) -> dict[str, Any]:
-        width = max(len(row) for row in rows)
-        ids = np.full((len(rows), width), self._pad, dtype=np.int64)
-        mask = np.zeros((len(rows), width), dtype=np.int64)
-        for number, row in enumerate(rows):
-            ids[number, : len(row)] = row
-            mask[number, : len(row)] = 1
-        feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        return {name: feed[name] for name in self._inputs}
 
 
 def export(encoder_dir: Path, directory: Path, threads: int = 1) -> None:
@@ -126,7 +110,6 @@ def export(encoder_dir: Path, directory: Path, threads: int = 1) -> None:
     about = {
         "dimension": int(model.get_embedding_dimension() or 0),
         "max_tokens": int(model.max_seq_length or 512),
-        "pad_id": int(tokenizer.pad_token_id or 0),
     }
     (directory / _ABOUT).write_text(json.dumps(about), encoding="utf-8")
     try:
@@ -137,7 +120,7 @@ def export(encoder_dir: Path, directory: Path, threads: int = 1) -> None:
 
 
 def _trace(model: Any, path: Path) -> None:
-    """The model as a graph of ids and mask to sentence vectors."""
+    """The model as a graph from the ids of one text, [1, tokens], to its vector, [1, d]."""
     import torch
 
     class Whole(torch.nn.Module):
@@ -145,36 +128,28 @@ def _trace(model: Any, path: Path) -> None:
             super().__init__()
             self.model = model
 
-        def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any = None) -> Any:
-            features = {"input_ids": input_ids, "attention_mask": attention_mask}
-            if token_type_ids is not None:
-                features["token_type_ids"] = token_type_ids
-            return self.model(features)["sentence_embedding"]
+        def forward(self, input_ids: Any) -> Any:
+            # One text is never padded.
+            return self.model({"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)})["sentence_embedding"]
 
-    # Texts of two lengths, so that one is padded: without a padded sample the mask is taken for a constant.
-    sample = model.tokenizer(list(_PROBES[:2]), padding=True, return_tensors="pt")
-    names = [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in sample]
-    axes = {name: {0: "texts", 1: "tokens"} for name in names} | {"vectors": {0: "texts"}}
+    sample = model.tokenizer([_PROBES[1]], return_tensors="pt")[_INPUT]
     with torch.inference_mode():
         torch.onnx.export(
             Whole().eval(),
-            tuple(sample[name] for name in names),
+            (sample,),
             str(path),
-            input_names=names,
+            input_names=[_INPUT],
             output_names=["vectors"],
-            dynamic_axes=axes,
+            dynamic_axes={_INPUT: {1: "tokens"}},
             dynamo=False,
         )
 
 
 def _check(model: Any, exported: OnnxEncoder) -> None:
     wanted = model.encode(list(_PROBES), normalize_embeddings=True, show_progress_bar=False)
-    found = exported.encode_queries(list(_PROBES))
-    alone = np.concatenate([exported.encode_queries([text]) for text in _PROBES])
-    for vectors in (found, alone):
-        worst = float((wanted * vectors).sum(axis=1).min())
-        if worst < LEAST_COSINE:
-            raise RuntimeError(f"the exported encoder embeds otherwise than the model: cosine {worst:.3f} < {LEAST_COSINE}")
+    worst = float((wanted * exported.encode_queries(list(_PROBES))).sum(axis=1).min())
+    if worst < LEAST_COSINE:
+        raise RuntimeError(f"the exported encoder embeds otherwise than the model: cosine {worst:.3f} < {LEAST_COSINE}")
 
 
 if __name__ == "__main__":

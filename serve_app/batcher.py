@@ -19,8 +19,14 @@ Result = TypeVar("Result")
 class Batcher(Generic[Job, Result]):
     """Belongs to the event loop of its first ``submit``."""
 
-    def __init__(self, compute: Callable[[Sequence[Job]], Sequence[Result]], limit: int, name: str, threads: int = 1) -> None:
-        """``compute`` answers up to ``limit`` jobs, in their order, in one of ``threads`` threads called ``name``."""
+    def __init__(
+        self, compute: Callable[[Sequence[Job]], Sequence[Result]], limit: int, name: str, threads: int = 1, parts: int = 1
+    ) -> None:
+        """``compute`` answers up to ``limit`` jobs, in their order, in one of ``threads`` threads called ``name``.
+
+        A batch is one of ``parts`` parts of what waits: all of it where a batch takes as long as a job, less where jobs add up.
+        """
+        self._parts = parts
         self._compute, self._limit, self._threads = compute, limit, threads
         self._waiting: deque[tuple[Job, asyncio.Future[Result]]] = deque()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
@@ -47,8 +53,7 @@ class Batcher(Generic[Job, Result]):
         loop = asyncio.get_running_loop()
         while self._waiting:
             batch: list[tuple[Job, asyncio.Future[Result]]] = []
-            # A fair part of what waits: the other threads take theirs.
-            most = min(self._limit, -(-len(self._waiting) // self._threads))
+            most = min(self._limit, -(-len(self._waiting) // self._parts))
             while self._waiting and len(batch) < most:
                 job, future = self._waiting.popleft()
                 if not future.done():

@@ -49,7 +49,9 @@ class Engine:
         """``view`` is what answers until another takes its place."""
         self.view, self.rewriter, self.log = view, rewriter, log
         self._settings = settings
-        self._batcher: Batcher[tuple[View, Ask], Ranked] = Batcher(_rank, settings.batch_queries, "search", settings.threads)
+        # Half of a thread's fair part: in more the first wait for the last, in less scans are not shared.
+        parts = 2 * settings.threads
+        self._batcher: Batcher[tuple[View, Ask], Ranked] = Batcher(_rank, settings.batch_queries, "search", settings.threads, parts)
         self._rng = random.Random()
 
     async def search(self, request: SearchRequest, client: Client) -> SearchAnswer:
@@ -206,7 +208,8 @@ def _rank(asks: Sequence[tuple[View, Ask]]) -> list[Ranked]:
 
 def _tool(entry: Entry, rank: int, score: float, whole: bool) -> FoundTool:
     tool = entry.tool
-    return FoundTool(
+    # Every field is given, and ours: checking ten tools would be a good part of what an answer takes.
+    return FoundTool.model_construct(
         tool_id=tool.tool_id,
         rank=rank,
         score=round(score, 6),
@@ -215,6 +218,7 @@ def _tool(entry: Entry, rank: int, score: float, whole: bool) -> FoundTool:
         namespace=tool.namespace,
         description=tool.description if whole else None,
         input_schema=dict(entry.input_schema) if whole else None,
+        explanation=None,
     )
 
 

@@ -40,6 +40,8 @@ def environment() -> dict[str, str]:
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        # Ten rounds a second take the controller a twentieth of a core; what died is seen to within this time.
+        "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.4",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
         # One thread forwards far more than replicas of one machine answer.
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",

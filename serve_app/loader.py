@@ -21,7 +21,7 @@ import numpy as np
 from filelock import FileLock
 from pyarrow import fs as pafs
 
-from actors import catalog_file, found
+from actors import catalog_file, found, onnx_encoder
 from actors.catalog_file import Entry, Journal, entry_of
 from actors.core.fusion import Vectors
 from actors.core.snapshots import SnapshotStore, open_root
@@ -106,7 +106,7 @@ class Loader:
         def vector_of(tool_id: str) -> Vectors | None:
             if tool_id in fresh:
                 return fresh[tool_id]
-            return model.index.vectors[place[tool_id]] if tool_id in self.entries and tool_id in place else None
+            return model.index.rows([place[tool_id]])[0] if tool_id in self.entries and tool_id in place else None
 
         def embed(queries: Sequence[str]) -> Vectors:
             if missing := [q for q in dict.fromkeys(queries) if q not in model.queries]:
@@ -135,20 +135,20 @@ class Loader:
             model.extra.update(new)
             self.embedded += len(new)
             VectorFiles(self.root, model.version).add(new)
-        return {t: model.index.vectors[place[t]] if t in own else model.extra[hashes[t]] for t in tool_ids}
+        return {t: model.index.rows([place[t]])[0] if t in own else model.extra[hashes[t]] for t in tool_ids}
 
     def _load(self, release: OpenedRelease) -> Model:
         assert release.store is not None
         directory = release.store.fetch("retriever", release.retriever)
         encoder = self._encoder(directory / ENCODER_DIR, release)
-        index = DenseIndex.load(directory)
+        index = DenseIndex.load(directory, half=True)
         if set(index.tool_ids) != set(self._own_texts):
             raise InputError(f"{directory}: its tools are not those of the run's catalog; run the run's own command again")
         return Model(release.retriever, encoder, index, self._own_texts, VectorFiles(self.root, release.retriever).read())
 
     def _encoder(self, source: Path, release: OpenedRelease) -> TextEncoder:
-        """The encoder for serving, exported once on this machine and kept by what its weights hash to."""
-        digest = hashlib.sha256()
+        """The encoder for serving, exported once on this machine and kept by what its weights and the exporting code hash to."""
+        digest = hashlib.sha256(Path(onnx_encoder.__file__).read_bytes())
         for file in sorted(p for p in source.rglob("*") if p.is_file()):
             digest.update(file.name.encode() + file.read_bytes())
         directory = cache_dir() / "serving" / digest.hexdigest()[:24]

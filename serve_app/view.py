@@ -123,7 +123,7 @@ class View:
     def cosines(self, vector: Vectors, tool_ids: Sequence[str]) -> list[float]:
         """Cosine of a vector [d] with each tool."""
         length = max(float(np.linalg.norm(vector)), 1e-12)
-        found: list[float] = (self.dense.vectors[[self.rows[t] for t in tool_ids]] @ vector / length).tolist() if tool_ids else []
+        found: list[float] = (self.dense.rows([self.rows[t] for t in tool_ids]) @ vector / length).tolist() if tool_ids else []
         return found
 
     def _dense(self, asks: Sequence[Ask], vectors: Vectors) -> list[Ranking]:

@@ -39,11 +39,8 @@ def test_it_embeds_as_the_model_does_alone_and_in_batches(exported: Path) -> Non
         together = getattr(served, name)(TEXTS)
         alone = np.concatenate([getattr(served, name)([text]) for text in TEXTS])
         assert np.linalg.norm(together, axis=1) == pytest.approx(np.ones(len(TEXTS)), abs=1e-5)
-        # Rounding has one scale for a batch: company like a word of 400 letters moves the others.
-        assert (wanted * alone).sum(axis=1).min() > 0.95
-        assert (wanted * together).sum(axis=1).min() > 0.93
-        assert (together * alone).sum(axis=1).min() > 0.93
-        assert (wanted[:3] * getattr(served, name)(TEXTS[:3])).sum(axis=1).min() > 0.98
+        assert (wanted * together).sum(axis=1).min() > 0.95
+        assert np.array_equal(together, alone)
     long = "a word and another word " * 20
     # Cut at sixteen tokens: what follows does not count.
     assert np.allclose(served.encode_queries([long]), served.encode_queries([f"{long} and more"]), atol=1e-6)

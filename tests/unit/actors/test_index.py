@@ -37,7 +37,7 @@ def test_dense_search_and_round_trip(kind: str, tmp_path: Path) -> None:
     assert read_about(tmp_path / "new")["catalog_hash"] == "abc"
 
 
-@pytest.mark.parametrize("kind", ["exact", "hnsw"])
+@pytest.mark.parametrize("kind", ["exact", "half", "hnsw"])
 def test_a_changed_index_finds_what_is_new_and_not_what_is_gone(kind: str) -> None:
     index = DenseIndex.build(IDS, TOOLS, kind)  # type: ignore[arg-type]
     query = np.array([[0.8, 0.6]], dtype=np.float32)
@@ -45,19 +45,42 @@ def test_a_changed_index_finds_what_is_new_and_not_what_is_gone(kind: str) -> No
     other = index.changed(gone, ["west", "new"], np.array([[0.8, 0.6], [-1, 0]], dtype=np.float32))
     ids, cosines = other.search(query, 3)
     assert ids == [["west", "east", "new"]]
-    assert cosines[0][:3] == pytest.approx([1.0, 0.8, -0.8])
+    assert cosines[0][:3] == pytest.approx([1.0, 0.8, -0.8], abs=1e-3)
+    assert other.kind == kind
     assert other.search(query, 10)[0] == ids
     assert index.search(query, 2)[0] == [["east", "north"]]
     without = index.changed(gone, [], np.zeros((0, 2), dtype=np.float32))
     assert without.search(query, 2)[0] == [["east"]]
 
 
-def test_a_search_among_some_rows() -> None:
-    index = DenseIndex.build(IDS, TOOLS, "exact")
+@pytest.mark.parametrize("kind", ["exact", "half", "hnsw"])
+@pytest.mark.parametrize("k", [5, 2, 1])
+def test_a_search_among_some_rows(kind: str, k: int) -> None:
+    index = DenseIndex.build(IDS, TOOLS, kind)  # type: ignore[arg-type]
     rows = np.array([IDS.index("west"), IDS.index("north")])
-    found = index.search_among(np.array([0.8, 0.6], dtype=np.float32), rows, 5)
-    assert [tool for tool, _ in found] == ["north", "west"]
-    assert found[0][1] == pytest.approx(0.6)
+    found = index.search_among(np.array([0.8, 0.6], dtype=np.float32), rows, k)
+    assert [tool for tool, _ in found] == ["north", "west"][:k]
+    assert found[0][1] == pytest.approx(0.6, abs=1e-3)
+
+
+def test_numbers_of_16_bits_rank_as_the_exact_index_does(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    vectors = rng.normal(size=(500, 64)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    exact = DenseIndex.build([f"t{i}" for i in range(500)], vectors, "exact")
+    exact.save(tmp_path)
+    half = DenseIndex.load(tmp_path, half=True)
+    assert half.kind == "half"
+    assert half.vectors.dtype == np.float16
+    assert np.abs(half.rows([3, 7]) - vectors[[3, 7]]).max() < 1e-3
+    wanted, cosines = exact.search(vectors[:20], 5)
+    found, others = half.search(vectors[:20], 5)
+    assert [row[0] for row in found] == [row[0] for row in wanted]
+    assert np.abs(cosines - others).max() < 1e-3
+    some = np.arange(0, 500, 3)
+    assert [t for t, _ in half.search_among(vectors[5], some, 3)] == [t for t, _ in exact.search_among(vectors[5], some, 3)]
+    with pytest.raises(ValueError, match="is not kept"):
+        half.save(tmp_path / "other")
 
 
 def test_an_exact_index_holds_its_vectors_once() -> None:

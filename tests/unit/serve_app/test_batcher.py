@@ -9,7 +9,13 @@ import pytest
 from serve_app.batcher import Batcher
 
 
-def test_what_queues_up_meanwhile_is_the_next_batch_and_a_lone_job_does_not_wait() -> None:
+@pytest.mark.parametrize(
+    ("limit", "parts", "wanted"),
+    [(3, 1, [[0], [1, 2, 3], [4, 5]]), (9, 1, [[0], [1, 2, 3, 4, 5]]), (9, 2, [[0], [1, 2, 3], [4], [5]])],
+)
+def test_what_queues_up_meanwhile_is_the_next_batch_and_a_lone_job_does_not_wait(
+    limit: int, parts: int, wanted: list[list[int]]
+) -> None:
     batches: list[list[int]] = []
     first_is_in, go_on = threading.Event(), threading.Event()
 
@@ -21,7 +27,7 @@ def test_what_queues_up_meanwhile_is_the_next_batch_and_a_lone_job_does_not_wait
         return [job * 10 for job in jobs]
 
     async def run() -> list[int]:
-        batcher = Batcher(compute, 3, "test")
+        batcher = Batcher(compute, limit, "test", parts=parts)
         first = asyncio.ensure_future(batcher.submit(0))
         await asyncio.to_thread(first_is_in.wait, 5)
         others = [asyncio.ensure_future(batcher.submit(i)) for i in range(1, 6)]
@@ -30,7 +36,7 @@ def test_what_queues_up_meanwhile_is_the_next_batch_and_a_lone_job_does_not_wait
         return list(await asyncio.gather(first, *others))
 
     assert asyncio.run(run()) == [0, 10, 20, 30, 40, 50]
-    assert batches == [[0], [1, 2, 3], [4, 5]]
+    assert batches == wanted
 
 
 def test_an_error_reaches_everyone_of_its_batch_and_nobody_else() -> None:
