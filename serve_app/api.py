@@ -23,21 +23,9 @@ from serve_app.guard import Guard
 from serve_app.keys import Client, KeyRing
 from serve_app.problems import install, responses
 from serve_app.replica import Replica
-from serve_app.schema import (
-    BatchAnswer,
-    BatchRequest,
-    BulkRequest,
-    ChangeAnswer,
-    FeedbackAnswer,
-    FeedbackRequest,
-    HealthAnswer,
-    ReadyAnswer,
-    ReleasesAnswer,
-    SearchAnswer,
-    SearchRequest,
-    ToolAnswer,
-    ToolBody,
-)
+from serve_app.schema.catalog import BulkRequest, ChangeAnswer, ToolAnswer, ToolBody
+from serve_app.schema.operation import HealthAnswer, ReadyAnswer, ReleasesAnswer
+from serve_app.schema.search import BatchAnswer, BatchRequest, FeedbackAnswer, FeedbackRequest, SearchAnswer, SearchRequest
 
 WEB = Path(__file__).parent / "web"
 DESCRIPTION = """Finds the tools (API operations) that answer what a user wants, by the newest release that passed the gate.

@@ -22,7 +22,7 @@ from serve_app.keys import Client
 from serve_app.problems import ProblemError
 from serve_app.query_log import QueryLog
 from serve_app.rewriter import RewriteClient
-from serve_app.schema import Explanation, FoundTool, SearchAnswer, SearchRequest, Timings, UsedMode
+from serve_app.schema.search import Explanation, FoundTool, SearchAnswer, SearchRequest, Timings, UsedMode
 from serve_app.view import Ask, Ranked, View, plain_name
 
 CHARACTERS_PER_TOKEN = 4

@@ -21,7 +21,7 @@ from starlette.responses import Response
 
 from configs.errors import InputError
 from serve_app.keys import PREFIX
-from serve_app.schema import Problem
+from serve_app.schema.operation import Problem
 
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 100

@@ -18,7 +18,7 @@ from pydantic_core import to_json
 
 from actors.core.events import EVENT_VERSION
 from serve_app.keys import Client
-from serve_app.schema import FeedbackEvent, OutcomeFeedback
+from serve_app.schema.search import FeedbackEvent, OutcomeFeedback
 
 logger = logging.getLogger(__name__)
 WITHHELD = "(withheld)"

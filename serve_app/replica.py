@@ -20,21 +20,16 @@ from serve_app.keys import Client
 from serve_app.problems import ProblemError
 from serve_app.query_log import QueryLog
 from serve_app.rewriter import Call, RewriteClient
-from serve_app.schema import (
+from serve_app.schema.catalog import BulkRequest, ChangeAnswer, ToolAnswer, ToolBody
+from serve_app.schema.operation import ReadyAnswer, ReleaseEntry, ReleasesAnswer
+from serve_app.schema.search import (
     BatchAnswer,
     BatchRequest,
-    BulkRequest,
-    ChangeAnswer,
     FeedbackAnswer,
     FeedbackRequest,
     OutcomeFeedback,
-    ReadyAnswer,
-    ReleaseEntry,
-    ReleasesAnswer,
     SearchAnswer,
     SearchRequest,
-    ToolAnswer,
-    ToolBody,
 )
 from serve_app.shadow import DEPTH, Shadow
 from serve_app.view import View

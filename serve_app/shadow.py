@@ -14,7 +14,7 @@ from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from statistics import fmean
 
-from serve_app.schema import ShadowReport
+from serve_app.schema.operation import ShadowReport
 
 logger = logging.getLogger(__name__)
 DEPTH = 10

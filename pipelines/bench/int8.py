@@ -1,4 +1,4 @@
-"""What serving's 8-bit encoder costs in quality: nDCG@5 on dev queries beside the model itself, over the same tool vectors.
+"""What serving's rounding costs in quality: nDCG@5 on dev queries, 8-bit encoder and 16-bit tool vectors beside the model itself.
 
 Invariants: raw rankings of all labelled dev queries of the run's catalog; test queries are not looked at.
 """
@@ -25,13 +25,13 @@ def measure(served: Released) -> dict[str, float]:
     """{queries, model, int8 (means, 0..1), delta_pp, p_value (paired)}."""
     corpus = catalogs.load(served.config.catalog, served.config.seed)
     queries = corpus.select("dev", LABELLED_KINDS)
-    dense = DenseIndex.build(served.tool_ids, np.load(served.vectors), "exact")
-    model = _figures(Encoder(served.encoder_dir, served.config.encoder, "float32", None), dense, queries)
+    exact, half = (DenseIndex.build(served.tool_ids, np.load(served.vectors), kind) for kind in ("exact", "half"))
+    model = _figures(Encoder(served.encoder_dir, served.config.encoder, "float32", None), exact, queries)
     with tempfile.TemporaryDirectory(prefix="cohyde-int8-") as scratch:
         exported = Path(scratch) / "onnx"
         command = [sys.executable, "-m", "actors.onnx_encoder", str(served.encoder_dir), str(exported)]
         subprocess.run(command, check=True, capture_output=True, timeout=EXPORT_TIMEOUT_S)
-        int8 = _figures(OnnxEncoder(exported, served.config.encoder, 1), dense, queries)
+        int8 = _figures(OnnxEncoder(exported, served.config.encoder, 1), half, queries)
     difference, p_value = paired_test(int8, model)
     return {
         "queries": len(queries),

@@ -39,12 +39,12 @@ from pipelines.bench.servers import (
     EMBEDDER_ENVIRONMENT,
     Unavailable,
     embedder_command,
-    free_port,
     install_embedder,
     older_layout,
     server,
 )
 from pipelines.command_line import library_logs, run_app
+from serve_app.haproxy import free_port
 
 OURS, OBVIOUS, EMBEDDER = "ours", "obvious (FastAPI, sentence-transformers, FAISS)", "infinity-emb, searched by the client"
 LOADS = (1, 8, 64)

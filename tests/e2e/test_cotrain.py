@@ -75,9 +75,8 @@ def end_and_resume(world: Path, tmp_path: Path, endings: dict[str, signal.Signal
     assert all(0 <= row["value"] <= 1 for row in rows)
 
 
-def test_ended_twice_the_run_is_resumed_and_trains_every_unit_once(world: Path, tmp_path: Path) -> None:
-    endings = {"snapshots/encoder/0": signal.SIGINT, "data/scored/0": signal.SIGKILL}
-    end_and_resume(world, tmp_path, endings)
+def test_killed_while_it_scores_the_run_is_resumed_and_trains_every_unit_once(world: Path, tmp_path: Path) -> None:
+    end_and_resume(world, tmp_path, {"data/scored/0": signal.SIGKILL})
 
 
 def test_what_the_user_got_wrong_is_one_line_and_exit_code_2(world: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.serving.conftest import free_port
+from serve_app.haproxy import free_port
 from tests.serving.load import Load
 from tests.serving.small_run import Server, make_run, start_server
 

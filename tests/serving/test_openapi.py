@@ -9,7 +9,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 
-from tests.serving.conftest import free_port
+from serve_app.haproxy import free_port
 from tests.serving.small_run import Server, make_run, start_server
 
 pytestmark = [pytest.mark.serving, pytest.mark.timeout(300)]

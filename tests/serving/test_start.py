@@ -14,8 +14,8 @@ import yaml
 
 from actors.core.types import InputError
 from pipelines.frozen_run import prepare_frozen
+from serve_app.haproxy import free_port
 from tests.e2e.small_world import make_world
-from tests.serving.conftest import free_port
 from tests.serving.small_run import ROOT, Server, start_server
 
 pytestmark = [pytest.mark.serving, pytest.mark.timeout(300)]

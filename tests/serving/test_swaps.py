@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.serving.conftest import free_port
+from serve_app.haproxy import free_port
 from tests.serving.load import Load
 from tests.serving.small_run import ENCODERS, make_run, releases_of, start_server
 

@@ -24,7 +24,7 @@ from serve_app.keys import SCOPES, Client
 from serve_app.problems import ProblemError
 from serve_app.query_log import QueryLog
 from serve_app.rewriter import RewriteClient
-from serve_app.schema import SearchAnswer, SearchRequest
+from serve_app.schema.search import SearchAnswer, SearchRequest
 from serve_app.view import View
 from tests.fakes_retrieval import TableEncoder
 

@@ -16,7 +16,9 @@ from configs.errors import InputError
 from serve_app import problems
 from serve_app.keys import PREFIX
 from serve_app.problems import ProblemError
-from serve_app.schema import FeedbackRequest, Problem, SearchRequest, ToolBody
+from serve_app.schema.catalog import ToolBody
+from serve_app.schema.operation import Problem
+from serve_app.schema.search import FeedbackRequest, SearchRequest
 
 SECRET = PREFIX + "s" * 43
 

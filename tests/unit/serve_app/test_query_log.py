@@ -10,7 +10,7 @@ import pytest
 from actors.core.events import LabelEvent, OutcomeEvent, SearchEvent, parse
 from serve_app.keys import SCOPES, Client
 from serve_app.query_log import WITHHELD, QueryLog
-from serve_app.schema import LabelFeedback, OutcomeFeedback
+from serve_app.schema.search import LabelFeedback, OutcomeFeedback
 
 ANN = Client("ann", frozenset(SCOPES), None, True, "k")
 PRIVATE = Client("bob", frozenset(SCOPES), None, False, "k")

@@ -1,0 +1,1 @@
+"""What goes over the wire. Invariants: unknown fields of a request are refused; times are milliseconds."""
