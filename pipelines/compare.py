@@ -237,10 +237,11 @@ def show(rows: Sequence[Row], console: Console | None = None) -> None:
 
 def markdown(rows: Sequence[Row]) -> str:
     """All tables in Markdown. Figures of one group share a cell, as "68.8 / 87.1 / 85.0"."""
-    return "\n\n".join(_markdown(grid) for grid in grids(rows)) + "\n"
+    return "\n\n".join(markdown_grid(grid) for grid in grids(rows)) + "\n"
 
 
-def _markdown(grid: Grid) -> str:
+def markdown_grid(grid: Grid) -> str:
+    """One table in Markdown."""
     groups = list(dict.fromkeys(group for group, _ in grid.columns))
     names = {group: [name for g, name in grid.columns if g == group] for group in groups}
     lines = [f"**{grid.title}**", "", "| | " + " | ".join(f"{g}: {' / '.join(names[g])}" for g in groups) + " |"]

@@ -64,7 +64,7 @@ def measure(queries: Sequence[Query], rankings: Sequence[Ranking]) -> PerQuery:
 
 
 def load_benchmark(benchmark: str, services: str | None, release: OpenedRelease) -> Corpus:
-    """All tools and queries of ``beir:DIR`` or ``aws`` (``services`` if given, else the run's, else all)."""
+    """All tools and queries of ``aws`` (``services`` if given, else the run's, else all) or of a folder, as ``beir:DIR``."""
     if benchmark != "aws" and services is not None:
         raise InputError(f"--services {services}: only the benchmark aws has services; leave the option out")
     chosen: Any = services if services in ("demo", "all") else services.split(",") if services else None
@@ -255,7 +255,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 
 @app.command()
 def evaluate(
-    benchmark: Annotated[str, typer.Option(help="beir:DIR or aws.")],
+    benchmark: Annotated[str, typer.Option(help="aws, or a folder as beir:DIR, toolret:DIR, mair:DIR, mtrb:DIR.")],
     release: Annotated[str, typer.Option(help="RUN_DIR[@version], or frozen.")] = FROZEN,
     split: Annotated[Literal["train", "dev", "test"], typer.Option(help="Which queries.")] = "test",
     mode: Annotated[Literal["bm25", "raw", "rewrite", "fused", "hybrid"], typer.Option(help="How to rank.")] = "raw",

@@ -17,6 +17,7 @@ import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -28,7 +29,7 @@ from actors.core import text, types
 from actors.core.types import LABELLED_KINDS, Catalog, Corpus, InputError, Query, Split
 from actors.models import cache_dir
 from configs.schema import CatalogConfig
-from pipelines.catalogs import aws, aws_queries, beir, vague
+from pipelines.catalogs import aws, aws_queries, beir, mair, mtrb, toolret, vague
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,16 @@ DEMO_OPERATIONS = 4_200
 NEEDED_SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 _HELD_OUT_WEIGHT = 2
 _FULLY_JUDGED = ("vague",)
+
+FOLDERS: dict[str, Callable[[Path], Corpus]] = {
+    "beir": beir.load,
+    "toolret": partial(toolret.load, instructions=False),
+    "toolret-instructed": partial(toolret.load, instructions=True),
+    "mair": partial(mair.load, instructions=False),
+    "mair-instructed": partial(mair.load, instructions=True),
+    "mtrb": mtrb.load,
+}
+"""Kinds of folder, and how each is read."""
 
 _Built: TypeAlias = tuple[Corpus, frozenset[str]]
 """The whole AWS corpus, and the tools that the demo leaves out as near-duplicates."""
@@ -47,12 +58,13 @@ def load(config: CatalogConfig, seed: int) -> Corpus:
 
     Raises ``InputError`` for an unknown source or service, a broken folder (see ``beir.load``) and a cut that empties a split.
     """
+    kind, _, folder = config.source.partition(":")
     if config.source == "aws":
         corpus = _cut_to_services(*_aws_corpus(), config.services)
-    elif config.source.startswith("beir:") and config.source != "beir:":
-        corpus = beir.load(Path(config.source.removeprefix("beir:")).expanduser())
+    elif kind in FOLDERS and folder:
+        corpus = FOLDERS[kind](Path(folder).expanduser())
     else:
-        raise InputError(f"catalog.source={config.source!r} is unknown; give aws or beir:DIR")
+        raise InputError(f"catalog.source={config.source!r} is unknown; give aws, {', '.join(f'{name}:DIR' for name in FOLDERS)}")
     queries = [_set_aside(query, corpus.catalog, config) for query in corpus.queries]
     return replace(corpus, queries=tuple(_subset(queries, config, seed)))
 

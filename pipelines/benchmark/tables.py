@@ -1,0 +1,117 @@
+"""Cells and costs as tables, for the terminal and in Markdown, and the picture of quality over rounds.
+
+Invariants: pure; figures are percent, differences points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+from matplotlib.figure import Figure
+
+from pipelines import compare
+from pipelines.benchmark.aggregate import Cell, Line
+from pipelines.benchmark.cost import Cost
+from pipelines.compare import COHYDE, LABELS, SINGLE_ARMS, Grid
+
+SHOWN = "nDCG@5"
+
+
+def quality(cells: Sequence[Cell], metric: str = SHOWN) -> Grid:
+    """Every line by slice: the mean over seeds with its spread."""
+    chosen = [cell for cell in cells if cell.metric == metric]
+    names, lines = list(dict.fromkeys(c.slice for c in chosen)), _lines(chosen)
+    at = {(Line(c.arm, c.round, c.mode), c.slice): c for c in chosen}
+    best = {name: max(at[line, name].value for line in lines) for name in names}
+    rows = []
+    for line in lines:
+        shown = []
+        for name in names:
+            cell = at[line, name]
+            spread = f" ±{100 * cell.spread:.1f}" if cell.seeds > 1 else ""
+            shown.append(compare.Cell(f"{100 * cell.value:.1f}{spread}", cell.value == best[name]))
+        rows.append((line.label, tuple(shown)))
+    counts = ", ".join(f"{name} {next(c.queries for c in chosen if c.slice == name)}" for name in names)
+    note = f"Queries: {counts}. {_seeds(chosen)} Marked: best of its column."
+    return Grid(f"{metric.replace('nDCG', 'NDCG')} on test (%)", note, tuple((name, "") for name in names), tuple(rows))
+
+
+def differences(cells: Sequence[Cell], metric: str = SHOWN) -> Grid:
+    """CoHyDE's lines against the strongest single component of each slice, in points, with p."""
+    chosen = [cell for cell in cells if cell.metric == metric and cell.difference is not None]
+    names = list(dict.fromkeys(c.slice for c in chosen))
+    rows = []
+    for line in _lines(chosen):
+        shown: list[compare.Cell] = []
+        for name in names:
+            cell = next(c for c in chosen if (Line(c.arm, c.round, c.mode), c.slice) == (line, name))
+            assert cell.difference is not None
+            assert cell.p_value is not None
+            sure = compare.verdict(cell.difference, cell.p_value) != "not distinguishable"
+            shown += [compare.Cell(f"{100 * cell.difference:+.1f}", sure), compare.Cell(f"{cell.p_value:.3f}")]
+        rows.append((line.label, tuple(shown)))
+    rivals = "; ".join(f"{name}: {', '.join(dict.fromkeys(c.against or '' for c in chosen if c.slice == name))}" for name in names)
+    note = (
+        f"Against the single component that is best on that very slice ({rivals}). p: paired test over queries, each with its mean"
+        f" over the seeds, not corrected for the number of comparisons. Marked: p < {compare.SIGNIFICANCE}."
+    )
+    columns = tuple((name, part) for name in names for part in ("diff", "p"))
+    return Grid(
+        f"CoHyDE against the strongest single component ({metric.replace('nDCG', 'NDCG')}, points)", note, columns, tuple(rows)
+    )
+
+
+def cost(costs: Sequence[Mapping[str, Cost]]) -> Grid:
+    """Means over the seeds of what each arm cost to make."""
+    columns = ("minutes", "embedded texts", "encoder pairs", "tokens written", "rewriter texts")
+    rows = []
+    for arm in (*SINGLE_ARMS, COHYDE):
+        found = [by_arm[arm] for by_arm in costs if arm in by_arm]
+        if not found:
+            continue
+        means = (
+            fmean(c.seconds for c in found) / 60,
+            *(fmean(getattr(c, name) for c in found) for name in ("embedded", "trained_pairs", "generated_tokens", "trained_rows")),
+        )
+        rows.append(
+            (LABELS.get(arm, arm), tuple(compare.Cell(f"{x:,.1f}" if i == 0 else f"{x:,.0f}") for i, x in enumerate(means)))
+        )
+    note = (
+        "Means over seeds. Embedded texts: one forward pass each. Encoder pairs and rewriter texts: forward and backward passes."
+        " Tokens written: for training alone. Minutes of stages at work, on the machine of the run."
+    )
+    return Grid("What each arm cost to make", note, tuple((name, "") for name in columns), tuple(rows))
+
+
+def curve(cells: Sequence[Cell]) -> Figure:
+    """NDCG@5 over CoHyDE's rounds by slice, raw and fused, with the strongest single component as a line across."""
+    chosen = [c for c in cells if c.metric == SHOWN]
+    names = list(dict.fromkeys(c.slice for c in chosen))
+    figure = Figure(figsize=(3.2 * max(1, len(names)), 3.0), layout="constrained")
+    for place, name in enumerate(names, start=1):
+        axes = figure.add_subplot(1, len(names), place, title=name)
+        single = max((c for c in chosen if c.slice == name and c.arm in SINGLE_ARMS), key=lambda c: c.value)
+        axes.axhline(100 * single.value, color="0.5", linestyle="--", label=Line(single.arm, single.round, single.mode).label)
+        for mode in ("raw", "fused"):
+            own = sorted((c for c in chosen if (c.slice, c.arm, c.mode) == (name, COHYDE, mode)), key=lambda c: c.round)
+            if own:
+                spreads = [100 * c.spread for c in own]
+                axes.errorbar([c.round for c in own], [100 * c.value for c in own], spreads, marker="o", capsize=3, label=mode)
+        axes.set_xlabel("round")
+        axes.set_xticks(sorted({c.round for c in chosen if c.round >= 0}))
+        axes.legend(fontsize=7)
+        if place == 1:
+            axes.set_ylabel("NDCG@5 (%)")
+    return figure
+
+
+def _lines(cells: Sequence[Cell]) -> list[Line]:
+    order = {arm: place for place, arm in enumerate((*SINGLE_ARMS, COHYDE))}
+    found = dict.fromkeys(Line(c.arm, c.round, c.mode) for c in cells)
+    return sorted(found, key=lambda line: (order[line.arm], line.round))
+
+
+def _seeds(cells: Sequence[Cell]) -> str:
+    seeds = cells[0].seeds
+    return f"Means of {seeds} seeds with their standard deviation." if seeds > 1 else "One seed: no spread is known."
