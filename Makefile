@@ -42,13 +42,13 @@ lint: install ## Check style, formatting and types
 	@$(RUN) -m mypy actors configs pipelines serve_app
 
 bench: install ## Measure the parts; the last line is one JSON object
-	@$(RUN) -m pipelines.bench.parts $(ARGS)
+	@$(RUN) -m pipelines.speed.parts $(ARGS)
 
 bench-async: install ## Measure what overlapping the stages gains; the last line is one JSON object
-	@$(RUN) -m pipelines.bench.overlap $(ARGS)
+	@$(RUN) -m pipelines.speed.overlap $(ARGS)
 
 bench-serve: install ## Measure the server against two others; the last line is one JSON object
-	@$(RUN) -m pipelines.bench.serving $(ARGS)
+	@$(RUN) -m pipelines.speed.serving $(ARGS)
 
 clean: ## Remove .venv and everything made by tools; runs/ stays
 	@rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

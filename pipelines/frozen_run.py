@@ -18,10 +18,10 @@ from actors.core.types import BASE_VERSION, LABELLED_KINDS
 from actors.index_builder import IndexBuilder
 from actors.interfaces import Progress
 from actors.models import native_precision, resolve_encoder
-from actors.run_dir import CONFIG_FILE, RELEASE_FILE, open_release
+from actors.run_dir import CONFIG_FILE, FROZEN, RELEASE_FILE, open_release
 from actors.scorer import Scorer
 from configs.load import save
-from configs.schema import CatalogConfig, Config
+from configs.schema import CatalogConfig
 from pipelines import catalogs
 from pipelines.arms import write_json
 
@@ -33,10 +33,8 @@ def prepare_frozen(run_dir: Path, source: str, services: Literal["demo", "all"],
     """Make ``run_dir`` (or take it as it is), with the frozen encoder's index of the catalog; return it."""
     if (run_dir / RELEASE_FILE).is_file():
         return run_dir
-    config = Config(run_dir=str(run_dir), catalog=CatalogConfig(source=source, services=services))
-    # More than any model takes: the model's own maximum holds.
-    uncut = config.encoder.model_copy(update={"query_tokens": 1_000_000, "document_tokens": 1_000_000})
-    config = config.model_copy(update={"encoder": uncut})
+    own = {"run_dir": str(run_dir), "catalog": CatalogConfig(source=source, services=services)}
+    config = open_release(FROZEN).config.model_copy(update=own)
     corpus = catalogs.load(config.catalog, config.seed)
     store = SnapshotStore(str(run_dir / "snapshots"))
     catalog_file.publish(store, corpus.catalog)

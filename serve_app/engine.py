@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from actors.catalog_file import Entry
 from actors.core.answers import explore, put_first, within_budget
-from actors.core.limits import DEPTH, adaptive_count
+from actors.core.limits import DEPTH, adaptive_count, rewriting_pays
 from configs.serving import ServingConfig
 from serve_app.batcher import Batcher
 from serve_app.keys import Client
@@ -112,10 +112,8 @@ class Engine:
     def _mode(self, request: SearchRequest, view: View, raw: Ranked) -> UsedMode:
         if request.mode != "auto":
             return request.mode
-        if len(raw.ranking) < 2 or view.release.fusion_weight == 0:
-            return "raw"
-        lead = raw.ranking[0][1] - raw.ranking[1][1]
-        return "fused" if lead < view.release.limits.rewrite_below else "raw"
+        pays = view.release.fusion_weight > 0 and rewriting_pays(raw.ranking, view.release.limits)
+        return "fused" if pays else "raw"
 
     def _answer(
         self,

@@ -53,6 +53,11 @@ class Limits:
     """nDCG@5 of ``auto`` minus that of raw, on dev."""
 
 
+def rewriting_pays(raw: Ranking, limits: Limits) -> bool:
+    """Whether ``auto`` has a search rewritten whose raw ranking this is: its first tool does not clearly lead the second."""
+    return len(raw) >= 2 and raw[0][1] - raw[1][1] < limits.rewrite_below
+
+
 def fit(queries: Sequence[Query], raw: Sequence[Ranking], fused: Sequence[Ranking] | None, without_gold: Sequence[float]) -> Limits:
     """Limits for rankings of at least ``DEPTH`` tools of each dev query.
 

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
+from typing import Literal
 
 from actors.core.ranking import paired_test
 from actors.core.types import Mode, Query
@@ -26,11 +27,12 @@ Figures = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True, order=True)
 class Line:
-    """A row of the table: an arm in one mode; ``round`` is -1 but for CoHyDE."""
+    """A row of the table: an arm in one mode; ``round`` is -1 but for CoHyDE in training."""
 
     arm: str
     round: int
-    mode: Mode
+    mode: Mode | Literal["auto"]
+    """``auto``: what serving chooses for each query."""
 
     @property
     def label(self) -> str:
@@ -45,7 +47,7 @@ class Cell:
 
     arm: str
     round: int
-    mode: Mode
+    mode: Mode | Literal["auto"]
     slice: str
     metric: str
     queries: int

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from actors.core.limits import rewriting_pays
 from actors.core.snapshots import SnapshotStore
 from actors.core.types import BASE_VERSION, Corpus, InputError, Mode, Query
+from actors.index import Retriever
 from actors.lexical import LexicalIndex
 from actors.run_dir import FROZEN, OpenedRelease, open_release, storage_root
 from configs.load import load as load_config
@@ -103,17 +105,28 @@ def _raw(arm: str, release: OpenedRelease, corpus: Corpus, queries: Sequence[Que
 def _release(name: str, release: OpenedRelease, corpus: Corpus, queries: Sequence[Query], watch: Watch) -> dict[Line, Figures]:
     """CoHyDE as it was released, and the encoder alone of the same run where it has one."""
     retriever = evaluate.load_retriever(release, corpus.catalog, None, watch)
-    found: dict[Line, Figures] = {Line("cohyde", 0, "raw"): evaluate.evaluate_mode(retriever, queries, None, "raw", 0.0)}
+    found: dict[Line, Figures] = {Line("cohyde", -1, "raw"): evaluate.evaluate_mode(retriever, queries, None, "raw", 0.0)}
     rewrites = None
     if release.fusion_weight > 0:
         rewrites = evaluate.make_rewrites(release, retriever, corpus.catalog, [q.text for q in queries], watch)
     for mode in ("fused", "hybrid"):
         plain: Mode = "raw" if mode == "fused" else "hybrid"
         chosen: Mode = mode if rewrites else plain
-        found[Line("cohyde", 0, mode)] = evaluate.evaluate_mode(retriever, queries, rewrites, chosen, release.fusion_weight)
+        found[Line("cohyde", -1, mode)] = evaluate.evaluate_mode(retriever, queries, rewrites, chosen, release.fusion_weight)
+    found[Line("cohyde", -1, "auto")] = _auto(release, retriever, queries, found)
     root = storage_root(release.config, Path(name.rpartition("@")[0] or name))
     store = SnapshotStore(f"{root}/arms/{ENCODER_ALONE.name}/snapshots")
     if (newest := store.latest("retriever")) is not None:
         alone = OpenedRelease(ENCODER_ALONE.name, release.config, store, BASE_VERSION, newest, 0.0)
         found |= _raw(ENCODER_ALONE.name, alone, corpus, queries, watch)
     return found
+
+
+def _auto(
+    release: OpenedRelease, retriever: Retriever, queries: Sequence[Query], found: Mapping[Line, Figures]
+) -> dict[str, Mapping[str, float]]:
+    """Of each query the figures of the mode that serving would choose."""
+    raw, fused = found[Line("cohyde", -1, "raw")], found[Line("cohyde", -1, "fused")]
+    rankings = retriever.rank([q.text for q in queries], None, "raw", 0.0, 2)
+    paying = {q.query_id for q, ranking in zip(queries, rankings, strict=True) if rewriting_pays(ranking, release.limits)}
+    return {q.query_id: (fused if q.query_id in paying else raw)[q.query_id] for q in queries}

@@ -8,9 +8,9 @@ from safetensors.numpy import save_file
 
 from actors.core.types import Catalog, Completion, Corpus, Query
 from configs.schema import Config
-from pipelines.bench import engines as bench_engines
-from pipelines.bench import parts as bench
-from pipelines.bench.engines import Bench, floor_share
+from pipelines.speed import engines as bench_engines
+from pipelines.speed import parts as bench
+from pipelines.speed.engines import Bench, floor_share
 
 
 def test_the_floor_is_two_operations_a_parameter_and_token() -> None:

@@ -1,4 +1,4 @@
-"""What a search costs without a server, on one thread: ``python -m pipelines.bench.scan``; the last line is one JSON object.
+"""What a search costs without a server, on one thread: ``python -m pipelines.speed.scan``; the last line is one JSON object.
 
 The floor is the served encoder and the served scan (of 16 bits) alone; then growing catalogs are scanned exactly, in 16 bits, and
 by HNSW.
@@ -274,7 +274,7 @@ def command(run: Run = None, hnsw_1m: HnswOfAll = False) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    return run_app(app, "pipelines.bench.scan", arguments)
+    return run_app(app, "pipelines.speed.scan", arguments)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the parts cost on this machine: ``python -m pipelines.bench.parts``; the last line is one JSON object with all figures.
+"""What the parts cost on this machine: ``python -m pipelines.speed.parts``; the last line is one JSON object with all figures.
 
 Invariants: nothing is written but below a temporary directory. Index vectors are random (a scan costs the same whatever they hold);
 queries, prompts and training rows are the catalog's.
@@ -28,9 +28,9 @@ from actors.core.types import BASE_VERSION, Catalog, InputError
 from actors.models import native_precision, resolve_encoder, resolve_rewriter
 from configs.load import load
 from pipelines import catalogs, train_loops, warm_start
-from pipelines.bench.engines import Bench, Figures, drawn_contexts, labelled_texts, measure_engines
 from pipelines.command_line import library_logs, run_app
 from pipelines.ray_stages import Learner
+from pipelines.speed.engines import Bench, Figures, drawn_contexts, labelled_texts, measure_engines
 
 SEARCH_QUERIES = 512
 SEARCH_BATCH = 32
@@ -218,7 +218,7 @@ def _rounded(value: Any) -> Any:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    return run_app(app, "pipelines.bench.parts", arguments)
+    return run_app(app, "pipelines.speed.parts", arguments)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What overlapping the stages gains: ``python -m pipelines.bench.overlap``; the last line is one JSON object.
+"""What overlapping the stages gains: ``python -m pipelines.speed.overlap``; the last line is one JSON object.
 
 The same units run three times from one start, with real models: ``lag 0`` (one stage after the other, each with its own share
 of the cores), ``overlapped`` (the same shares, a unit being generated while the one before is trained) and ``colocated`` (one stage
@@ -195,7 +195,7 @@ def command(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    return run_app(app, "pipelines.bench.overlap", arguments)
+    return run_app(app, "pipelines.speed.overlap", arguments)
 
 
 if __name__ == "__main__":

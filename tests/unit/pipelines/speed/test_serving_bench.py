@@ -15,10 +15,10 @@ from rich.console import Console
 
 from actors.core.types import InputError
 from configs.schema import Config
-from pipelines.bench import load as bench_load
-from pipelines.bench import scan, servers, serving
-from pipelines.bench.load import MARK, Tally, load, make_requests, percentile
-from pipelines.bench.serving import EMBEDDER, OBVIOUS, OURS, Results
+from pipelines.speed import load as bench_load
+from pipelines.speed import scan, servers, serving
+from pipelines.speed.load import MARK, Tally, load, make_requests, percentile
+from pipelines.speed.serving import EMBEDDER, OBVIOUS, OURS, Results
 
 TEMPLATE = json.dumps({"query": MARK, "k": 10})
 Answer = Callable[[int, bytes, asyncio.StreamWriter], Awaitable[None]]

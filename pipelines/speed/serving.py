@@ -1,4 +1,4 @@
-"""What the search server does under load, beside its alternatives: ``python -m pipelines.bench.serving``.
+"""What the search server does under load, beside its alternatives: ``python -m pipelines.speed.serving``.
 
 The last line is one JSON object.
 
@@ -33,9 +33,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.bench import int8, scan
-from pipelines.bench.load import MARK, K, Side, embedding
-from pipelines.bench.servers import (
+from pipelines.command_line import library_logs, run_app
+from pipelines.speed import int8, scan
+from pipelines.speed.load import MARK, K, Side, embedding
+from pipelines.speed.servers import (
     EMBEDDER_ENVIRONMENT,
     Unavailable,
     embedder_command,
@@ -43,7 +44,6 @@ from pipelines.bench.servers import (
     older_layout,
     server,
 )
-from pipelines.command_line import library_logs, run_app
 from serve_app.haproxy import free_port
 
 OURS, OBVIOUS, EMBEDDER = "ours", "obvious (FastAPI, sentence-transformers, FAISS)", "infinity-emb, searched by the client"
@@ -90,7 +90,7 @@ def start_obvious(stack: contextlib.ExitStack, served: scan.Released, scratch: P
     """The obvious server."""
     port, ids = free_port(), scratch / "ids.json"
     ids.write_text(json.dumps(served.tool_ids), encoding="utf-8")
-    command = [sys.executable, "-m", "pipelines.bench.obvious", "--encoder", str(served.encoder_dir)]
+    command = [sys.executable, "-m", "pipelines.speed.obvious", "--encoder", str(served.encoder_dir)]
     command += ["--vectors", str(served.vectors), "--ids", str(ids), "--port", str(port)]
     stack.enter_context(server(OBVIOUS, command, port, scratch / "obvious.log", env))
     return Side(OBVIOUS, f"http://127.0.0.1:{port}/search", json.dumps({"query": MARK}))
@@ -174,7 +174,7 @@ def first_tools(side: Side, query: str, served: scan.Released) -> list[str]:
 
 
 def _load(side: Side, clients: int, seconds: float, scratch: Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", "pipelines.bench.load", side.url, "--clients", str(clients), "--seconds", str(seconds)]
+    command = [sys.executable, "-m", "pipelines.speed.load", side.url, "--clients", str(clients), "--seconds", str(seconds)]
     command += ["--queries", str(scratch / "queries.json"), "--body", side.body]
     command += ["--vectors", str(side.vectors)] if side.vectors is not None else []
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + LOAD_TIMEOUT_S)
@@ -293,7 +293,7 @@ def command(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    return run_app(app, "pipelines.bench.serving", arguments)
+    return run_app(app, "pipelines.speed.serving", arguments)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The one load client of all servers: ``python -m pipelines.bench.load URL``; prints one line of JSON.
+"""The one load client of all servers: ``python -m pipelines.speed.load URL``; prints one line of JSON.
 
 Written on bare streams: on a small machine client and server share the cores, and an HTTP library costs more than a search.
 
@@ -269,7 +269,7 @@ def command(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    return run_app(app, "pipelines.bench.load", arguments)
+    return run_app(app, "pipelines.speed.load", arguments)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from configs.load import load
-from pipelines.bench import overlap
-from pipelines.bench.overlap import STAGES, VARIANTS, Result
+from pipelines.speed import overlap
+from pipelines.speed.overlap import STAGES, VARIANTS, Result
 
 
 def result(seconds: float, worked: dict[str, float], dev: list[float], lag: int = 0) -> Result:

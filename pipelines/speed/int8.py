@@ -18,7 +18,7 @@ from actors.encoder import Encoder
 from actors.index import DenseIndex, TextEncoder
 from actors.onnx_encoder import OnnxEncoder
 from pipelines import catalogs
-from pipelines.bench.scan import EXPORT_TIMEOUT_S, Released
+from pipelines.speed.scan import EXPORT_TIMEOUT_S, Released
 
 
 def measure(served: Released) -> dict[str, float]:

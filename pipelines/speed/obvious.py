@@ -1,4 +1,4 @@
-"""The search server that one would write first: ``python -m pipelines.bench.obvious``.
+"""The search server that one would write first: ``python -m pipelines.speed.obvious``.
 
 FastAPI, sentence-transformers and a flat FAISS index in one process, where every request embeds its one query. Invariants:
 nothing is tuned that the libraries' own introductions do not tune; it has the weights and vectors that ours has; only this machine
@@ -73,7 +73,7 @@ def command(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    return run_app(app, "pipelines.bench.obvious", arguments)
+    return run_app(app, "pipelines.speed.obvious", arguments)
 
 
 if __name__ == "__main__":

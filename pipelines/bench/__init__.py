@@ -1,1 +1,0 @@
-"""Benchmarks: of the parts, of overlapping stages, of the search server."""
