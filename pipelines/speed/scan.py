@@ -4,7 +4,7 @@ The floor is the served encoder and the served scan (of 16 bits) alone; then gro
 by HNSW.
 
 Invariants: the vectors are a run's own; catalogs larger than it repeat them with noise, and the table says so; memory is what this
-process grew by while an index was built, and the rows that the index keeps; what was not measured is shown as such.
+process grew by while an index was built, and the rows that the index keeps.
 """
 
 from __future__ import annotations
@@ -41,14 +41,12 @@ from pipelines.command_line import library_logs, run_app
 QUERIES = Path(__file__).parents[1] / "catalogs" / "data" / "vague_aws" / "queries.jsonl"
 FROZEN_RUN = Path("runs/frozen-all")
 SEED = 1
+KINDS: tuple[IndexKind, ...] = ("exact", "half", "hnsw")
 SIZES = (1_000, 20_000, 100_000, 1_000_000)
-HNSW_UP_TO = 100_000
-"""A graph of more takes a quarter of an hour on two cores."""
 NOISE = 0.01
 """Standard deviation of what is added to each number of a repeated vector of length 1."""
 K, BATCH, SCAN_QUERIES = 10, 64, 256
 MEASURED_S, LEAST_CALLS, EXPORT_TIMEOUT_S = 1.5, 5, 600.0
-MISSING = "not measured"
 
 Given = TypeVar("Given")
 
@@ -133,7 +131,7 @@ def _both(call: Callable[[Any], object], given: Any) -> tuple[float, float]:
     return _ms(call, alone), _ms(call, batches) / BATCH
 
 
-def measure(served: Released, hnsw_of_all: bool, console: Console) -> dict[str, Any]:
+def measure(served: Released, console: Console) -> dict[str, Any]:
     """{"floor": milliseconds a query, "scan": a row for each size}; see ``tables``.
 
     Call ``library_logs`` before: it holds the tokenizer to one thread too.
@@ -153,7 +151,7 @@ def measure(served: Released, hnsw_of_all: bool, console: Console) -> dict[str, 
     rows = []
     for size in SIZES:
         with console.status(f"scanning {size:,} vectors"):
-            rows.append(scan(vectors, size, queries, with_hnsw=hnsw_of_all or size <= HNSW_UP_TO))
+            rows.append(scan(vectors, size, queries))
     return {"floor": floor, "scan": rows}
 
 
@@ -165,17 +163,12 @@ def _export(encoder_dir: Path, directory: Path) -> None:
         raise RuntimeError(f"the encoder in {encoder_dir} cannot be exported: {done.stderr.strip()[-2_000:]}")
 
 
-def scan(vectors: Vectors, size: int, queries: Vectors, *, with_hnsw: bool) -> dict[str, Any]:
-    """The figures of one size; those of HNSW are null where it is left out."""
+def scan(vectors: Vectors, size: int, queries: Vectors) -> dict[str, Any]:
+    """The figures of one size."""
     ids, rows = [str(i) for i in range(size)], grown(vectors, size)
-    exact = _scanned("exact", ids, rows, queries)
-    half = _scanned("half", ids, rows, queries)
-    hnsw: dict[str, Any] = dict.fromkeys(("hnsw_1_ms", "hnsw_64_ms", "hnsw_mb", "hnsw_build_s"))
-    shared = None
-    if with_hnsw:
-        hnsw = _scanned("hnsw", ids, rows, queries)
-        shared = recall(hnsw.pop("found"), exact["found"])
-    recalls = {"half_recall_10": recall(half.pop("found"), exact.pop("found")), "hnsw_recall_10": shared}
+    exact, half, hnsw = (_scanned(kind, ids, rows, queries) for kind in KINDS)
+    right = exact.pop("found")
+    recalls = {"half_recall_10": recall(half.pop("found"), right), "hnsw_recall_10": recall(hnsw.pop("found"), right)}
     return {"vectors": size, "real": min(size, len(vectors)), **exact, **half, **hnsw, **recalls}
 
 
@@ -249,7 +242,7 @@ def tables(measured: dict[str, Any]) -> tuple[Table, Table]:
         by_size.add_column(name, justify="right")
     for row in measured["scan"]:
         repeated = "" if row["real"] == row["vectors"] else " *"
-        shown = (MISSING if row[key] is None else form.format(row[key]) for key, form in formats.items())
+        shown = (form.format(row[key]) for key, form in formats.items())
         by_size.add_row(f"{row['vectors']:,}{repeated}", *shown)
     by_size.caption = f"* the run's vectors, repeated with Gaussian noise of {NOISE} a number and brought to length 1 again"
     return lowest, by_size
@@ -258,15 +251,14 @@ def tables(measured: dict[str, Any]) -> tuple[Table, Table]:
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 Run = Annotated[Path | None, typer.Option(help="A run directory; without it, the frozen encoder over all of AWS.")]
-HnswOfAll = Annotated[bool, typer.Option("--hnsw-1m", help="Build HNSW over a million vectors too (a quarter of an hour).")]
 
 
 @app.command()
-def command(run: Run = None, hnsw_1m: HnswOfAll = False) -> None:
+def command(run: Run = None) -> None:
     """Measure encoder and scan without a server; the last line is one JSON object."""
     with tempfile.TemporaryDirectory(prefix="cohyde-bench-") as scratch:
         library_logs(Path(scratch))
-        measured = measure(released(run), hnsw_1m, Console(stderr=True))
+        measured = measure(released(run), Console(stderr=True))
     console = Console() if sys.stdout.isatty() else Console(width=160)
     console.print(*tables(measured))
     print(json.dumps(measured))

@@ -260,7 +260,6 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 @app.command()
 def command(
     run: scan.Run = None,
-    hnsw_1m: scan.HnswOfAll = False,
     seconds: Annotated[float, typer.Option(help="Of each round.", min=1, max=120)] = 5.0,
     repeats: Annotated[int, typer.Option(help="Rounds of each server and load.", min=1, max=50)] = 3,
     torch_index: Annotated[str, typer.Option(help="A further package index, for the embedding server's torch.")] = "",
@@ -274,7 +273,7 @@ def command(
     with tempfile.TemporaryDirectory(prefix="cohyde-bench-") as scratch:
         library_logs(Path(scratch))
         served = scan.released(run)
-        alone = scan.measure(served, hnsw_1m, Console(stderr=True))
+        alone = scan.measure(served, Console(stderr=True))
         console.print(*scan.tables(alone))
         rounded = int8.measure(served)
         results = compare(served, Path(scratch), env, seconds, repeats, torch_index)

@@ -19,6 +19,7 @@ from pipelines.speed import load as bench_load
 from pipelines.speed import scan, servers, serving
 from pipelines.speed.load import MARK, Tally, load, make_requests, percentile
 from pipelines.speed.serving import EMBEDDER, OBVIOUS, OURS, Results
+from serve_app.haproxy import free_port
 
 TEMPLATE = json.dumps({"query": MARK, "k": 10})
 Answer = Callable[[int, bytes, asyncio.StreamWriter], Awaitable[None]]
@@ -143,7 +144,7 @@ def test_a_silent_server_is_an_error_and_ends_the_load(monkeypatch: pytest.Monke
 
 
 def test_nobody_listening_is_an_error() -> None:
-    url = f"http://127.0.0.1:{servers.free_port()}/search"
+    url = f"http://127.0.0.1:{free_port()}/search"
     tally = asyncio.run(load(url, make_requests(url, TEMPLATE, ["a"], 1), 0.05))
     assert set(tally.errors) == {"ConnectionRefusedError"}
 
@@ -213,21 +214,17 @@ def test_a_catalog_grows_by_noisy_repetition() -> None:
     assert len({tuple(row) for row in fewer}) == 2
 
 
-def test_a_size_without_hnsw_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_kind_of_index_is_measured_on_every_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scan, "MEASURED_S", 0.0)
     vectors = np.random.default_rng(0).standard_normal((64, 8)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    both = scan.scan(vectors, 100, vectors, with_hnsw=True)
-    assert both["real"] == 64
-    assert both["hnsw_recall_10"] > 0.9
-    alone = scan.scan(vectors, 50, vectors, with_hnsw=False)
-    assert alone["exact_1_ms"] > 0
-    assert {name for name, value in alone.items() if value is None} == {
-        *("hnsw_1_ms", "hnsw_64_ms", "hnsw_mb", "hnsw_build_s", "hnsw_recall_10")
-    }
-    text = shown(*scan.tables({"floor": FLOOR, "scan": [both, alone]}))
+    figures = scan.scan(vectors, 100, vectors)
+    assert figures["real"] == 64
+    assert figures["half_recall_10"] > 0.9
+    assert figures["hnsw_recall_10"] > 0.9
+    assert min(figures[f"{kind}_1_ms"] for kind in scan.KINDS) > 0
+    text = shown(*scan.tables({"floor": FLOOR, "scan": [figures]}))
     assert "100 *" in text
-    assert text.count(scan.MISSING) == 5
 
 
 def test_the_queries_are_distinct_and_always_alike() -> None:
@@ -333,7 +330,7 @@ def test_a_server_that_ends_at_once_leaves_its_last_words(tmp_path: Path) -> Non
     command = [sys.executable, "-c", "raise SystemExit('no such model')"]
     with (
         pytest.raises(RuntimeError, match=r"it ended with exit code 1.*\n.*no such model"),
-        servers.server("it", command, servers.free_port(), tmp_path / "log", os.environ),
+        servers.server("it", command, free_port(), tmp_path / "log", os.environ),
     ):
         raise AssertionError
 
