@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from actors.core.limits import Limits
 from actors.core.ranking import METRICS as ALL_METRICS
 from actors.core.types import InputError, Query
+from actors.run_dir import OpenedRelease
 from configs.schema import Config
 from pipelines.benchmark import aggregate, cost, measure, suites, tables
 from pipelines.benchmark.aggregate import Line
@@ -146,3 +150,28 @@ def test_a_folder_with_test_queries_alone_is_measured_with_what_nobody_trained(
     measured = measure.transfer(part, [], lambda what: lambda done, total: None)
     assert measured.seeds[0][BM25]["q"]["nDCG@5"] == 1.0
     assert measured.costs == []
+
+
+def test_auto_takes_of_each_query_what_serving_would_choose() -> None:
+    class Ranks:
+        def rank(self, texts: list[str], *given: object) -> list[list[tuple[str, float]]]:
+            leads = {"sure": 0.5, "unsure": 0.01}
+            return [[("t", 0.8), ("u", 0.8 - leads[text])] for text in texts]
+
+    found = {
+        Line("cohyde", -1, "raw"): figures({"sure": 0.1, "unsure": 0.2}),
+        Line("cohyde", -1, "fused"): figures({"sure": 0.3, "unsure": 0.4}),
+    }
+    release = OpenedRelease("1", Config(), None, 1, 1, 0.3, Limits(rewrite_below=0.1))
+    chosen = measure._auto(release, Ranks(), [query("sure"), query("unsure")], found)  # type: ignore[arg-type]
+    assert {query_id: values["nDCG@5"] for query_id, values in chosen.items()} == {"sure": 0.1, "unsure": 0.4}
+
+
+def test_a_run_s_figures_are_read_by_line(tmp_path: Path) -> None:
+    rows = [
+        {"arm": "bm25", "round": None, "mode": "bm25", "query_id": "a", "nDCG@5": 0.5},
+        {"arm": "cohyde", "round": 2, "mode": "raw", "query_id": "a", "nDCG@5": 0.7},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "x.parquet")
+    found = measure._per_query(tmp_path / "x.parquet")
+    assert found == {BM25: {"a": {"nDCG@5": 0.5}}, Line("cohyde", 2, "raw"): {"a": {"nDCG@5": 0.7}}}
