@@ -89,7 +89,7 @@ def test_a_log_is_trained_judged_and_reported_though_the_run_is_terminated_while
         assert first.poll() is None and time.monotonic() < deadline
         time.sleep(0.5)
     first.send_signal(signal.SIGTERM)
-    assert first.wait(timeout=30) == 143
+    assert first.wait(timeout=60) == 143
     write_log(world / "log", 20, 60, name="later")
     done = subprocess.run(given, timeout=TIMEOUT_S, text=True, capture_output=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -102,7 +102,7 @@ def test_needs_are_set_aside_for_the_stream_by_hash_and_by_service(monkeypatch: 
         for tier in ("V1", "V2")
         for split in catalogs.NEEDED_SPLITS
     ]
-    monkeypatch.setattr(catalogs.beir, "load", lambda folder: Corpus(Catalog(tools), tuple(queries)))
+    monkeypatch.setitem(catalogs.FOLDERS, "beir", lambda folder: Corpus(Catalog(tools), tuple(queries)))
     aside = catalogs.load(CatalogConfig(source="beir:x", stream_share=0.25, stream_services=["glue"]), 17).select("stream")
     assert {q.query_id.split()[2] for q in aside} == {"train"}
     needs = {q.need for q in aside}
@@ -125,7 +125,7 @@ def corpus_of_many() -> Corpus:
 
 
 def test_subsets_keep_proportions_needs_and_warm_start_queries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogs.beir, "load", lambda path: corpus_of_many())
+    monkeypatch.setitem(catalogs.FOLDERS, "beir", lambda path: corpus_of_many())
     config = CatalogConfig(source="beir:x", max_train_queries=15, max_test_queries_per_tier=8)
     kept = catalogs.load(config, 3).queries
     train = Counter(q.tier for q in kept if q.split == "train")
