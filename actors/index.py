@@ -261,6 +261,15 @@ class Retriever:
             return LexicalIndex([t.tool_id for t in source.tools], [t.document for t in source.tools])
         return source
 
+    def over(self, catalog: Catalog) -> Retriever:
+        """The same encoder and vectors over a part of the catalog. Raises KeyError for a tool that this one does not have."""
+        place = {tool_id: row for row, tool_id in enumerate(self.dense.tool_ids)}
+        ids = [t.tool_id for t in catalog.tools]
+        dense = DenseIndex.build(ids, self.dense.rows([place[t] for t in ids]), self.dense.kind)
+        part = Retriever(self.version, self.encoder, dense, catalog, self.rrf_k)
+        part._memo = self._memo
+        return part
+
     def vectors(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
         """Query vectors, [n, d]; a text that was embedded lately is not embedded again."""
         missing = list(dict.fromkeys(t for t in texts if t not in self._memo))

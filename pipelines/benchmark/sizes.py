@@ -1,0 +1,148 @@
+"""Quality against the size of the catalog, the same queries throughout: ``python -m pipelines.benchmark.sizes``.
+
+A catalog of n tools holds every right tool of the test queries and n less those of the others, drawn by hash, so that a larger one
+holds all of a smaller one.
+
+Invariants: nothing is trained or fitted; rewrites are made once, their prompts' titles from the whole catalog.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from actors.core import ranking
+from actors.core.types import Catalog, Corpus, InputError, Mode, Query
+from actors.index import Retriever
+from actors.lexical import LexicalIndex
+from actors.run_dir import FROZEN, open_release
+from pipelines import compare, evaluate
+from pipelines.arms import write_json, write_whole
+from pipelines.benchmark.aggregate import Line
+from pipelines.command_line import run_app
+from pipelines.evaluate import Watch, progress_bars
+
+METRIC = "nDCG@5"
+SIZES = "1000,5000,20000"
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def catalog_of(corpus: Corpus, queries: Sequence[Query], size: int) -> Catalog:
+    """``size`` tools of the corpus, or all where it has fewer. Raises InputError where the right tools alone are more."""
+    right = {tool_id for query in queries for tool_id in query.gold}
+    if size < len(right):
+        raise InputError(f"--sizes {size}: the test queries have {len(right)} right tools; give at least as many")
+    others = sorted(
+        (t.tool_id for t in corpus.catalog.tools if t.tool_id not in right), key=lambda t: hashlib.sha256(t.encode()).digest()
+    )
+    kept = right | set(others[: size - len(right)])
+    return Catalog(tuple(t for t in corpus.catalog.tools if t.tool_id in kept))
+
+
+def measure(
+    corpus: Corpus,
+    queries: Sequence[Query],
+    sizes: Sequence[int],
+    retrievers: Mapping[Line, tuple[Retriever, list[list[str]] | None, float]],
+) -> list[dict[str, Any]]:
+    """{line, tools, tier, queries, value} of each line, size and tier; beside a retriever stand its rewrites and their weight."""
+    texts, rows = [q.text for q in queries], []
+    for size in sizes:
+        catalog = catalog_of(corpus, queries, size)
+        tools = catalog.tools
+        words = LexicalIndex([t.tool_id for t in tools], [t.document for t in tools])
+        found = {Line("bm25", -1, "bm25"): evaluate.measure(queries, words.search(texts, evaluate.DEPTH))}
+        for line, (whole, rewrites, weight) in retrievers.items():
+            mode: Mode = "fused" if rewrites else "raw"
+            found[line] = evaluate.evaluate_mode(whole.over(catalog), queries, rewrites, mode, weight)
+        for line, figures in found.items():
+            for tier in dict.fromkeys(q.tier for q in queries):
+                ids = [q.query_id for q in queries if q.tier == tier]
+                value = ranking.mean(figures, ids)[METRIC]
+                rows.append({"line": line.label, "tools": len(tools), "tier": tier, "queries": len(ids), "value": value})
+    return rows
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> compare.Grid:
+    """A line for each arm, a column for each tier and size."""
+    tiers = list(dict.fromkeys(row["tier"] for row in rows))
+    columns = [(tier, tools) for tier in tiers for tools in sorted({row["tools"] for row in rows})]
+    at = {(row["line"], row["tier"], row["tools"]): row["value"] for row in rows}
+    lines = tuple(
+        (name, tuple(compare.Cell(f"{100 * at[name, *column]:.1f}") for column in columns))
+        for name in dict.fromkeys(row["line"] for row in rows)
+    )
+    counts = ", ".join(f"{tier} {count}" for tier, count in dict.fromkeys((row["tier"], row["queries"]) for row in rows))
+    heads = tuple((tier, f"{tools:,}") for tier, tools in columns)
+    return compare.Grid("NDCG@5 by size of the catalog (%)", f"The same test queries throughout: {counts}.", heads, lines)
+
+
+def curve(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """NDCG@5 over the number of tools, a panel for each tier."""
+    tiers = list(dict.fromkeys(row["tier"] for row in rows))
+    figure = Figure(figsize=(3.2 * len(tiers), 3.0), layout="constrained")
+    for place, tier in enumerate(tiers, start=1):
+        axes = figure.add_subplot(1, len(tiers), place, title=tier, xscale="log", xlabel="tools")
+        for name in dict.fromkeys(row["line"] for row in rows):
+            own = [row for row in rows if (row["line"], row["tier"]) == (name, tier)]
+            axes.plot([row["tools"] for row in own], [100 * row["value"] for row in own], marker="o", label=name)
+        if place == 1:
+            axes.set_ylabel("NDCG@5 (%)")
+            axes.legend(fontsize=7)
+    return figure
+
+
+def _retrievers(release: str, corpus: Corpus, texts: list[str], watch: Watch) -> dict[Line, Any]:
+    frozen, opened = open_release(FROZEN), open_release(release)
+    own = evaluate.load_retriever(opened, corpus.catalog, None, watch)
+    found: dict[Line, Any] = {
+        Line("frozen", -1, "raw"): (evaluate.load_retriever(frozen, corpus.catalog, None, watch), None, 0.0),
+        Line("cohyde", -1, "raw"): (own, None, 0.0),
+    }
+    if opened.fusion_weight > 0:
+        rewrites = evaluate.make_rewrites(opened, own, corpus.catalog, texts, watch)
+        found[Line("cohyde", -1, "fused")] = (own, rewrites, opened.fusion_weight)
+    return found
+
+
+@app.command()
+def sizes(
+    release: Annotated[str, typer.Option(help="RUN_DIR[@version].")],
+    benchmark: Annotated[str, typer.Option(help="aws, or a folder as beir:DIR.")] = "aws",
+    sizes: Annotated[str, typer.Option(help="Numbers of tools, parted by commas.")] = SIZES,
+    out: Annotated[Path, typer.Option(help="Where the files go.")] = Path("runs/benchmark/sizes"),
+) -> None:
+    """Measure BM25, the frozen encoder and a release on catalogs of growing size."""
+    wanted = [int(part) for part in sizes.split(",") if part.strip().isdecimal() and int(part) > 0]
+    if len(wanted) != len(sizes.split(",")):
+        raise InputError(f"--sizes {sizes}: give whole numbers above 0, parted by commas, as {SIZES}")
+    with progress_bars() as watch:
+        opened = open_release(release)
+        corpus = evaluate.load_benchmark(benchmark, "all" if benchmark == "aws" else None, opened)
+        queries = evaluate.select(corpus, "test", benchmark)
+        catalog_of(corpus, queries, min(wanted))
+        rows = measure(corpus, queries, sorted(wanted), _retrievers(release, corpus, [q.text for q in queries], watch))
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "sizes.json", rows)
+    write_whole(out / "sizes.svg", lambda path: curve(rows).savefig(path, format="svg"))
+    grid = table(rows)
+    console = Console() if sys.stdout.isatty() else Console(width=160)
+    console.print(compare.draw(grid), "")
+    console.print(f"Files: {out}/sizes.json, sizes.svg", highlight=False, soft_wrap=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    return run_app(app, "pipelines.benchmark.sizes", arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
