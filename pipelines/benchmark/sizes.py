@@ -11,11 +11,11 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from matplotlib.figure import Figure
 from rich.console import Console
 
 from actors.core import ranking
@@ -25,7 +25,9 @@ from actors.lexical import LexicalIndex
 from actors.run_dir import FROZEN, open_release
 from pipelines import compare, evaluate
 from pipelines.arms import write_json, write_whole
+from pipelines.benchmark import tables
 from pipelines.benchmark.aggregate import Line
+from pipelines.benchmark.tables import Point
 from pipelines.command_line import run_app
 from pipelines.evaluate import Watch, progress_bars
 
@@ -52,9 +54,9 @@ def measure(
     queries: Sequence[Query],
     sizes: Sequence[int],
     retrievers: Mapping[Line, tuple[Retriever, list[list[str]] | None, float]],
-) -> list[dict[str, Any]]:
-    """{line, tools, tier, queries, value} of each line, size and tier; beside a retriever stand its rewrites and their weight."""
-    texts, rows = [q.text for q in queries], []
+) -> list[Point]:
+    """A point of each line, size and tier; beside a retriever stand its rewrites and their weight."""
+    texts, rows = [q.text for q in queries], list[Point]()
     for size in sizes:
         catalog = catalog_of(corpus, queries, size)
         tools = catalog.tools
@@ -67,37 +69,8 @@ def measure(
             for tier in dict.fromkeys(q.tier for q in queries):
                 ids = [q.query_id for q in queries if q.tier == tier]
                 value = ranking.mean(figures, ids)[METRIC]
-                rows.append({"line": line.label, "tools": len(tools), "tier": tier, "queries": len(ids), "value": value})
+                rows.append(Point(line.label, f"{len(tools):,}", tier, len(ids), value, 0.0))
     return rows
-
-
-def table(rows: Sequence[Mapping[str, Any]]) -> compare.Grid:
-    """A line for each arm, a column for each tier and size."""
-    tiers = list(dict.fromkeys(row["tier"] for row in rows))
-    columns = [(tier, tools) for tier in tiers for tools in sorted({row["tools"] for row in rows})]
-    at = {(row["line"], row["tier"], row["tools"]): row["value"] for row in rows}
-    lines = tuple(
-        (name, tuple(compare.Cell(f"{100 * at[name, *column]:.1f}") for column in columns))
-        for name in dict.fromkeys(row["line"] for row in rows)
-    )
-    counts = ", ".join(f"{tier} {count}" for tier, count in dict.fromkeys((row["tier"], row["queries"]) for row in rows))
-    heads = tuple((tier, f"{tools:,}") for tier, tools in columns)
-    return compare.Grid("NDCG@5 by size of the catalog (%)", f"The same test queries throughout: {counts}.", heads, lines)
-
-
-def curve(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """NDCG@5 over the number of tools, a panel for each tier."""
-    tiers = list(dict.fromkeys(row["tier"] for row in rows))
-    figure = Figure(figsize=(3.2 * len(tiers), 3.0), layout="constrained")
-    for place, tier in enumerate(tiers, start=1):
-        axes = figure.add_subplot(1, len(tiers), place, title=tier, xscale="log", xlabel="tools")
-        for name in dict.fromkeys(row["line"] for row in rows):
-            own = [row for row in rows if (row["line"], row["tier"]) == (name, tier)]
-            axes.plot([row["tools"] for row in own], [100 * row["value"] for row in own], marker="o", label=name)
-        if place == 1:
-            axes.set_ylabel("NDCG@5 (%)")
-            axes.legend(fontsize=7)
-    return figure
 
 
 def _retrievers(release: str, corpus: Corpus, texts: list[str], watch: Watch) -> dict[Line, Any]:
@@ -131,9 +104,9 @@ def sizes(
         catalog_of(corpus, queries, min(wanted))
         rows = measure(corpus, queries, sorted(wanted), _retrievers(release, corpus, [q.text for q in queries], watch))
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "sizes.json", rows)
-    write_whole(out / "sizes.svg", lambda path: curve(rows).savefig(path, format="svg"))
-    grid = table(rows)
+    write_json(out / "sizes.json", [asdict(point) for point in rows])
+    write_whole(out / "sizes.svg", lambda path: tables.points_curve(rows, "tools").savefig(path, format="svg"))
+    grid = tables.points(rows, "NDCG@5 by size of the catalog (%)")
     console = Console() if sys.stdout.isatty() else Console(width=160)
     console.print(compare.draw(grid), "")
     console.print(f"Files: {out}/sizes.json, sizes.svg", highlight=False, soft_wrap=True)

@@ -6,6 +6,7 @@ Invariants: pure; figures are percent, differences points.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 
 from matplotlib.figure import Figure
@@ -103,6 +104,49 @@ def curve(cells: Sequence[Cell]) -> Figure:
         axes.legend(fontsize=7)
         if place == 1:
             axes.set_ylabel("NDCG@5 (%)")
+    return figure
+
+
+@dataclass(frozen=True)
+class Point:
+    """A figure at one place of an axis (NDCG@5, 0..1); ``spread`` is its standard deviation over seeds."""
+
+    line: str
+    place: str
+    slice: str
+    queries: int
+    value: float
+    spread: float
+
+
+def points(rows: Sequence[Point], title: str) -> Grid:
+    """A row for each line, a column for each slice and place, in the order that they come in."""
+    slices, places = list(dict.fromkeys(p.slice for p in rows)), list(dict.fromkeys(p.place for p in rows))
+    at = {(p.line, p.slice, p.place): p for p in rows}
+    columns = tuple((name, place) for name in slices for place in places)
+    lines = []
+    for line in dict.fromkeys(p.line for p in rows):
+        found = [at[line, *column] for column in columns]
+        shown = (f"{100 * p.value:.1f}" + (f" ±{100 * p.spread:.1f}" if p.spread > 0 else "") for p in found)
+        lines.append((line, tuple(compare.Cell(text) for text in shown)))
+    counts = ", ".join(f"{name} {next(p.queries for p in rows if p.slice == name)}" for name in slices)
+    return Grid(title, f"The same test queries throughout: {counts}.", columns, tuple(lines))
+
+
+def points_curve(rows: Sequence[Point], axis: str) -> Figure:
+    """NDCG@5 along the places, a panel for each slice."""
+    slices, places = list(dict.fromkeys(p.slice for p in rows)), list(dict.fromkeys(p.place for p in rows))
+    figure = Figure(figsize=(3.2 * len(slices), 3.0), layout="constrained")
+    for number, name in enumerate(slices, start=1):
+        axes = figure.add_subplot(1, len(slices), number, title=name, xlabel=axis)
+        for line in dict.fromkeys(p.line for p in rows):
+            own = [p for p in rows if (p.line, p.slice) == (line, name)]
+            heights, spreads = [100 * p.value for p in own], [100 * p.spread for p in own]
+            axes.errorbar([places.index(p.place) for p in own], heights, spreads, marker="o", capsize=3, label=line)
+        axes.set_xticks(range(len(places)), places)
+        if number == 1:
+            axes.set_ylabel("NDCG@5 (%)")
+            axes.legend(fontsize=7)
     return figure
 
 

@@ -14,7 +14,7 @@ from actors.core.ranking import METRICS as ALL_METRICS
 from actors.core.types import InputError, Query
 from actors.run_dir import OpenedRelease
 from configs.schema import Config
-from pipelines.benchmark import aggregate, cost, measure, suites, tables
+from pipelines.benchmark import aggregate, cost, measure, suites, tables, vary
 from pipelines.benchmark.aggregate import Line
 
 BM25, ALONE, OURS, HYBRID = (
@@ -175,3 +175,21 @@ def test_a_run_s_figures_are_read_by_line(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "x.parquet")
     found = measure._per_query(tmp_path / "x.parquet")
     assert found == {BM25: {"a": {"nDCG@5": 0.5}}, Line("cohyde", 2, "raw"): {"a": {"nDCG@5": 0.7}}}
+
+
+def test_one_setting_varies_over_two_values_or_more() -> None:
+    assert vary.values("loop.units=1,2, 3") == ("loop.units", ["1", "2", "3"])
+    for wrong in ("loop.units", "loop.units=1", "loop.units=1,,2", "loop.units=1,1", "=1,2"):
+        with pytest.raises(InputError, match="--vary"):
+            vary.values(wrong)
+
+
+def test_points_of_a_curve_are_the_singles_and_the_last_round() -> None:
+    lines = {BM25: 0.1, ALONE: 0.2, Line("cohyde", 0, "raw"): 0.3, Line("cohyde", 1, "raw"): 0.4, OURS: 0.5}
+    found = aggregate.cells([{line: figures({"a": v}) for line, v in lines.items()}], [query("a")])
+    assert {(p.line, p.value) for p in vary.points(found, "10")} == {
+        ("BM25", 0.1),
+        ("encoder alone, raw", 0.2),
+        ("CoHyDE, raw", 0.4),
+        ("CoHyDE, fused", 0.5),
+    }

@@ -9,7 +9,7 @@ import pytest
 
 from actors.core.types import Catalog, Corpus, InputError, Query, Tool
 from actors.index import DenseIndex, Retriever
-from pipelines.benchmark import sizes
+from pipelines.benchmark import sizes, tables
 from pipelines.benchmark.aggregate import Line
 from tests.fakes_retrieval import TableEncoder
 
@@ -35,11 +35,11 @@ def test_each_line_is_measured_on_each_size() -> None:
     vectors = encoder.encode_documents([t.document for t in CORPUS.catalog.tools])
     retriever = Retriever(0, encoder, DenseIndex.build(NAMES, vectors, "exact"), CORPUS.catalog, 60)
     rows = sizes.measure(CORPUS, list(CORPUS.queries), [2, 8], {Line("frozen", -1, "raw"): (retriever, None, 0.0)})
-    by_place = {(row["line"], row["tier"], row["tools"]): row["value"] for row in rows}
+    by_place = {(p.line, p.slice, p.place): p.value for p in rows}
     # Of two tools the steeper is first; of eight, two more are steeper than t5.
-    assert by_place["frozen encoder, raw", "standard", 2] == 1.0
-    assert by_place["frozen encoder, raw", "standard", 8] == pytest.approx(1 / np.log2(4))
-    grid = sizes.table(rows)
+    assert by_place["frozen encoder, raw", "standard", "2"] == 1.0
+    assert by_place["frozen encoder, raw", "standard", "8"] == pytest.approx(1 / np.log2(4))
+    grid = tables.points(rows, "by size")
     assert [name for name, _ in grid.lines] == ["BM25", "frozen encoder, raw"]
     assert grid.columns == (("standard", "2"), ("standard", "8"), ("V1", "2"), ("V1", "8"))
-    assert len(sizes.curve(rows).axes) == 2
+    assert len(tables.points_curve(rows, "tools").axes) == 2
