@@ -1,27 +1,22 @@
-"""Searching the catalog by vectors (FAISS), and vectors and words (BM25) behind one ``Retriever`` with a version.
+"""Searching the catalog by vectors (FAISS).
 
-Invariants: encoder and index belong together and are loaded and swapped as one; the exact scan is the reference; rankings are best
-first and hold a tool at most once.
+Invariants: an index never changes; the exact scan is the reference; rankings are best first and hold a tool at most once.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.core.fusion import Vectors, fuse, moved_tools, reciprocal_rank, top
-from actors.core.types import Catalog, Found, InputError, Mode
-from actors.encoder import Encoder
-from actors.interfaces import Progress
-from actors.lexical import LexicalIndex, Ranking
-from configs.schema import Config
+from actors.core.fusion import Vectors, top
+from actors.core.types import InputError
+from actors.lexical import Ranking
 
 ENCODER_DIR = "encoder"
 _VECTORS = "vectors.npy"
@@ -29,23 +24,12 @@ _INDEX = "index.json"
 _HNSW = "hnsw.faiss"
 _HNSW_LINKS = 32
 _HNSW_BREADTH = 128
-_MEMO_TEXTS = 20_000
 _PRODUCT_FROM = 4
 _PRODUCT_CELLS = 8_000_000
 """Numbers of a product at once: 32 MB."""
 
 IndexKind = Literal["exact", "half", "hnsw"]
 """A scan of all; the same over numbers of 16 bits, as a scan of few rows takes as long as reading them; a graph."""
-
-
-class TextEncoder(Protocol):
-    """What a retriever needs of an encoder: unit float32 rows, [n, d]."""
-
-    def encode_queries(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
-        """Vectors of queries or rewrites."""
-
-    def encode_documents(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
-        """Vectors of tool documents."""
 
 
 class DenseIndex:
@@ -214,133 +198,3 @@ def read_about(directory: Path) -> dict[str, Any]:
         raise InputError(f"{directory}: holds no retriever ({_INDEX} is missing); build the index anew")
     about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return about
-
-
-class Retriever:
-    """One encoder version and the index built with it; ranks the catalog for queries, with or without rewrites."""
-
-    def __init__(self, version: int, encoder: TextEncoder, dense: DenseIndex, lexical: LexicalIndex | Catalog, rrf_k: int) -> None:
-        """``lexical`` may be the catalog: then BM25 is indexed at its first use. ``rrf_k``: constant of ``hybrid``."""
-        self.version = version
-        self.encoder = encoder
-        self.dense = self._unmoved = dense
-        self.rrf_k = rrf_k
-        self._lexical_source = lexical
-        self._memo: dict[str, Vectors] = {}
-
-    @classmethod
-    def load(
-        cls,
-        directory: Path,
-        config: Config,
-        catalog: Catalog,
-        *,
-        version: int,
-        precision: Literal["float32", "bfloat16"],
-        threads: int | None,
-        progress: Progress | None = None,
-    ) -> Retriever:
-        """A published retriever over ``catalog``; where that is not the catalog it was built with, the tools are embedded anew.
-
-        Raises InputError where the directory holds no retriever.
-        """
-        about = read_about(directory)
-        encoder = Encoder(directory / ENCODER_DIR, config.encoder, precision, threads)
-        if about.get("catalog_hash") == catalog.catalog_hash and about.get("document_tokens") == encoder.document_tokens:
-            dense = DenseIndex.load(directory)
-        else:
-            vectors = encoder.encode_documents([t.document for t in catalog.tools], progress)
-            dense = DenseIndex.build([t.tool_id for t in catalog.tools], vectors, config.encoder.index)
-        return cls(version, encoder, dense, catalog, config.retrieval.rrf_k)
-
-    @cached_property
-    def lexical(self) -> LexicalIndex:
-        """The BM25 side."""
-        source = self._lexical_source
-        if isinstance(source, Catalog):
-            return LexicalIndex([t.tool_id for t in source.tools], [t.document for t in source.tools])
-        return source
-
-    def over(self, catalog: Catalog) -> Retriever:
-        """The same encoder and vectors over a part of the catalog. Raises KeyError for a tool that this one does not have."""
-        place = {tool_id: row for row, tool_id in enumerate(self.dense.tool_ids)}
-        ids = [t.tool_id for t in catalog.tools]
-        dense = DenseIndex.build(ids, self.dense.rows([place[t] for t in ids]), self.dense.kind)
-        part = Retriever(self.version, self.encoder, dense, catalog, self.rrf_k)
-        part._memo = self._memo
-        return part
-
-    def vectors(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
-        """Query vectors, [n, d]; a text that was embedded lately is not embedded again."""
-        missing = list(dict.fromkeys(t for t in texts if t not in self._memo))
-        if missing:
-            found = self.encoder.encode_queries(missing, progress)
-            if len(self._memo) + len(missing) > _MEMO_TEXTS:
-                kept = {t: self._memo[t] for t in texts if t in self._memo}
-                self._memo = kept
-            self._memo.update(zip(missing, found, strict=True))
-        if not texts:
-            return np.zeros((0, self.dense.vectors.shape[1]), dtype=np.float32)
-        return np.stack([self._memo[t] for t in texts])
-
-    def follow(self, found: Sequence[Found], weight: float) -> int:
-        """Move the tools that users found towards the queries they found them by, and all others back; return how many moved.
-
-        ``weight`` as in ``fusion.moved_tools``. Tools that the catalog does not have are passed over.
-        """
-        own = self._unmoved
-        place = {tool_id: row for row, tool_id in enumerate(own.tool_ids)}
-        moved = moved_by(lambda tool_id: own.vectors[place[tool_id]] if tool_id in place else None, found, weight, self.vectors)
-        ids = list(moved)
-        self.dense = own.changed([place[t] for t in ids], ids, np.stack([moved[t] for t in ids])) if ids else own
-        return len(ids)
-
-    def mean_vectors(self, rewrites: Sequence[Sequence[str]], progress: Progress | None = None) -> Vectors:
-        """Mean rewrite vector of each query, [n, d], not brought to length 1; zero where a query has no rewrite but blank ones."""
-        usable = [[text for text in texts if text.strip()] for texts in rewrites]
-        flat = self.vectors([text for texts in usable for text in texts], progress)
-        means = np.zeros((len(rewrites), self.dense.vectors.shape[1]), dtype=np.float32)
-        start = 0
-        for row, texts in enumerate(usable):
-            if texts:
-                means[row] = flat[start : start + len(texts)].mean(axis=0)
-            start += len(texts)
-        return means
-
-    def rank(self, queries: list[str], rewrites: list[list[str]] | None, mode: Mode, fusion_weight: float, k: int) -> list[Ranking]:
-        """The first ``k`` tools of each query with their scores, best first.
-
-        ``rewrite`` ranks by the mean rewrite vector, ``fused`` by its weighted sum with the query vector, ``hybrid`` joins
-        ``fused`` and BM25 by reciprocal rank. A query without rewrites is ranked by its own vector; ``rewrite``
-        and ``fused`` need the argument (ValueError).
-        """
-        if mode == "bm25":
-            return self.lexical.search(queries, k)
-        if rewrites is None and mode in ("rewrite", "fused"):
-            raise ValueError(f"mode {mode} needs rewrites")
-        vectors = self.vectors(queries)
-        if rewrites is not None and mode != "raw":
-            vectors = fuse(vectors, self.mean_vectors(rewrites), 1.0 if mode == "rewrite" else fusion_weight)
-        ids, cosines = self.dense.search(vectors, k)
-        if mode != "hybrid":
-            return [list(zip(row, map(float, values[: len(row)]), strict=True)) for row, values in zip(ids, cosines, strict=True)]
-        by_words = [[tool_id for tool_id, _ in ranking] for ranking in self.lexical.search(queries, k)]
-        return [reciprocal_rank(both, self.rrf_k)[:k] for both in zip(ids, by_words, strict=True)]
-
-
-def moved_by(
-    vector_of: Callable[[str], Vectors | None], found: Sequence[Found], weight: float, embed: Callable[[Sequence[str]], Vectors]
-) -> dict[str, Vectors]:
-    """Tool id -> where a tool that users found is moved to (``fusion.moved_tools``).
-
-    ``vector_of`` gives a tool's own vector, None where there is no such tool; ``embed`` embeds queries.
-    """
-    pairs = [(one, tool_id) for one in found for tool_id in one.tool_ids if vector_of(tool_id) is not None] if weight else []
-    if not pairs:
-        return {}
-    ids = sorted({tool_id for _, tool_id in pairs})
-    own = np.stack([vector for vector in map(vector_of, ids) if vector is not None])
-    place = {tool_id: row for row, tool_id in enumerate(ids)}
-    queries, tenants = embed([one.query for one, _ in pairs]), [one.tenant for one, _ in pairs]
-    _, vectors = moved_tools(own, [place[tool_id] for _, tool_id in pairs], queries, tenants, weight)
-    return dict(zip(ids, vectors, strict=True))

@@ -19,8 +19,8 @@ from actors.core.limits import Limits
 from actors.core.ranking import ndcg
 from actors.core.rewards import score_rewrite
 from actors.core.types import Catalog, Completion, InputError, Mode, Query, Score
-from actors.index import Retriever
 from actors.interfaces import Progress
+from actors.retriever import Retriever
 from configs.schema import Config
 
 _ROWS_PER_PRODUCT = 512

@@ -22,7 +22,7 @@ from actors.core import fusion, ranking
 from actors.core.limits import Limits
 from actors.core.snapshots import SnapshotStore
 from actors.core.types import BASE_VERSION, Corpus, Mode, Query
-from actors.index import Retriever
+from actors.retriever import Retriever
 from actors.run_dir import RELEASE_FILE, storage_root
 from actors.scorer import Scorer
 from configs.schema import Config

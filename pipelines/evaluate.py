@@ -28,11 +28,12 @@ from actors.core import ranking
 from actors.core.types import BASE_VERSION, Catalog, Corpus, InputError, Mode, Query, Split
 from actors.encoder import Encoder
 from actors.hosts import serving_rewrites
-from actors.index import DenseIndex, Retriever
+from actors.index import DenseIndex
 from actors.index_builder import embed_catalog
 from actors.interfaces import Progress
 from actors.lexical import LexicalIndex, Ranking
 from actors.models import native_precision, resolve_encoder, resolve_rewriter
+from actors.retriever import Retriever
 from actors.run_dir import FROZEN, OpenedRelease, open_release
 from actors.scorer import context_titles
 from configs.schema import CatalogConfig

@@ -26,9 +26,10 @@ from actors.catalog_file import Entry, Journal, entry_of
 from actors.core.fusion import Vectors
 from actors.core.snapshots import SnapshotStore, open_root
 from actors.core.types import Found, InputError
-from actors.index import ENCODER_DIR, DenseIndex, TextEncoder, moved_by
+from actors.index import ENCODER_DIR, DenseIndex
 from actors.models import cache_dir
 from actors.onnx_encoder import OnnxEncoder
+from actors.retriever import TextEncoder, moved_by
 from actors.run_dir import OpenedRelease, open_release, storage_root
 from configs.serving import ServingConfig
 from serve_app.view import View

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from actors.catalog_file import Entry
 from actors.core.fusion import Vectors, fuse, reciprocal_rank
 from actors.core.text import identifier_words
-from actors.index import DenseIndex, TextEncoder
+from actors.index import DenseIndex
 from actors.lexical import LexicalIndex, Ranking
+from actors.retriever import TextEncoder
 from actors.run_dir import OpenedRelease
 
 WORD_DEPTH = 100

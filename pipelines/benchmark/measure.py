@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 from actors.core.limits import rewriting_pays
 from actors.core.snapshots import SnapshotStore
 from actors.core.types import BASE_VERSION, Corpus, InputError, Mode, Query
-from actors.index import Retriever
 from actors.lexical import LexicalIndex
+from actors.retriever import Retriever
 from actors.run_dir import FROZEN, OpenedRelease, open_release, storage_root
 from configs.load import load as load_config
 from configs.schema import CatalogConfig, Config

@@ -20,8 +20,8 @@ from rich.console import Console
 
 from actors.core import ranking
 from actors.core.types import Catalog, Corpus, InputError, Mode, Query
-from actors.index import Retriever
 from actors.lexical import LexicalIndex
+from actors.retriever import Retriever
 from actors.run_dir import FROZEN, open_release
 from pipelines import compare, evaluate
 from pipelines.arms import write_json, write_whole

@@ -15,8 +15,9 @@ import numpy as np
 from actors.core.ranking import ndcg, paired_test
 from actors.core.types import LABELLED_KINDS, Query
 from actors.encoder import Encoder
-from actors.index import DenseIndex, TextEncoder
+from actors.index import DenseIndex
 from actors.onnx_encoder import OnnxEncoder
+from actors.retriever import TextEncoder
 from pipelines import catalogs
 from pipelines.speed.scan import EXPORT_TIMEOUT_S, Released
 

@@ -9,9 +9,9 @@ import pytest
 
 from actors.core.types import Catalog, Tool
 from actors.encoder import Encoder
-from actors.index import Retriever
 from actors.index_builder import IndexBuilder
 from actors.models import resolve_encoder
+from actors.retriever import Retriever
 from configs.schema import Config, EncoderConfig
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]

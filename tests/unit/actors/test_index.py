@@ -10,9 +10,10 @@ import pytest
 
 from actors.core.fusion import Vectors
 from actors.core.types import Catalog, Found, InputError, Tool
-from actors.index import DenseIndex, Retriever, read_about
+from actors.index import DenseIndex, read_about
 from actors.interfaces import Progress
 from actors.lexical import LexicalIndex
+from actors.retriever import Retriever
 from tests.fakes_retrieval import TableEncoder
 
 IDS = ["east", "north", "west"]
@@ -192,7 +193,7 @@ class OtherEncoder(TableEncoder):
 def test_loading_over_another_catalog_embeds_it_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from configs.schema import Config
 
-    monkeypatch.setattr("actors.index.Encoder", OtherEncoder)
+    monkeypatch.setattr("actors.retriever.Encoder", OtherEncoder)
     catalog = Catalog((Tool("up", "up", "Up", ""), Tool("left", "left", "Left", "")))
     about = {"catalog_hash": catalog.catalog_hash, "document_tokens": 128}
     DenseIndex.build(["up", "left"], TOOLS[:2], "exact").save(tmp_path, about)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from actors.core.types import Catalog, Completion, InputError, Query, Tool
-from actors.index import DenseIndex, Retriever
+from actors.index import DenseIndex
+from actors.retriever import Retriever
 from actors.scorer import Scorer
 from configs.schema import Config, EncoderConfig, RetrievalConfig
 from tests.fakes_retrieval import TableEncoder

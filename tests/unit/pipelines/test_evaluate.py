@@ -13,8 +13,9 @@ import pytest
 
 from actors.core.ranking import METRICS
 from actors.core.types import Catalog, Completion, Query
-from actors.index import DenseIndex, Retriever
+from actors.index import DenseIndex
 from actors.interfaces import Progress
+from actors.retriever import Retriever
 from actors.run_dir import OpenedRelease, open_release
 from configs.schema import CatalogConfig, Config
 from pipelines import evaluate

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from actors.core.types import Catalog, Corpus, InputError, Query, Tool
-from actors.index import DenseIndex, Retriever
+from actors.index import DenseIndex
+from actors.retriever import Retriever
 from pipelines.benchmark import sizes, tables
 from pipelines.benchmark.aggregate import Line
 from tests.fakes_retrieval import TableEncoder
