@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
 from typing import Literal
 
-from actors.core.ranking import paired_test
+from actors.core.ranking import interval, paired_test
 from actors.core.types import Mode, Query
 from pipelines.compare import COHYDE, LABELS, SINGLE_ARMS, VAGUE_TIERS
 
@@ -43,7 +43,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Cell:
-    """One figure. ``spread``: standard deviation over the seeds' means; the last three are null for a single component."""
+    """One figure; the last three are null for a single component.
+
+    ``spread``: standard deviation over the seeds' means; ``low`` and ``high``: 95 % confidence interval over queries.
+    """
 
     arm: str
     round: int
@@ -54,6 +57,8 @@ class Cell:
     seeds: int
     value: float
     spread: float
+    low: float
+    high: float
     difference: float | None = None
     p_value: float | None = None
     against: str | None = None
@@ -101,13 +106,16 @@ def cells(seeds: Sequence[Mapping[Line, Figures]], queries: Sequence[Query]) -> 
             rival = _rival(line, means)
             for metric in METRICS:
                 values = means[line][metric]
+                ours = _over_seeds([figures[line] for figures in seeds], weights, metric)
+                low, high = interval(list(ours.values()))
                 cell = Cell(
-                    *(line.arm, line.round, line.mode, name, metric, len(weights), len(seeds)),
-                    value=fmean(values),
+                    *(line.arm, line.round, line.mode, name, metric, len(weights), len(seeds), fmean(values)),
                     spread=stdev(values) if len(values) > 1 else 0.0,
+                    low=low,
+                    high=high,
                 )
                 if rival is not None:
-                    ours, theirs = (_over_seeds([figures[x] for figures in seeds], weights, metric) for x in (line, rival))
+                    theirs = _over_seeds([figures[rival] for figures in seeds], weights, metric)
                     shared = sorted(ours)
                     difference, p_value = paired_test([ours[q] for q in shared], [theirs[q] for q in shared])
                     cell = Cell(**{**asdict(cell), "difference": difference, "p_value": p_value, "against": rival.label})

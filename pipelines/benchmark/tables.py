@@ -17,6 +17,8 @@ from pipelines.benchmark.cost import Cost
 from pipelines.compare import COHYDE, LABELS, SINGLE_ARMS, Grid
 
 SHOWN = "nDCG@5"
+FEW = 200
+"""Queries of a slice up to which its figures are shown with their confidence intervals."""
 
 
 def quality(cells: Sequence[Cell], metric: str = SHOWN) -> Grid:
@@ -31,10 +33,12 @@ def quality(cells: Sequence[Cell], metric: str = SHOWN) -> Grid:
         for name in names:
             cell = at[line, name]
             spread = f" ±{100 * cell.spread:.1f}" if cell.seeds > 1 else ""
-            shown.append(compare.Cell(f"{100 * cell.value:.1f}{spread}", cell.value == best[name]))
+            sure = f" [{100 * cell.low:.0f}, {100 * cell.high:.0f}]" if cell.queries <= FEW else ""
+            shown.append(compare.Cell(f"{100 * cell.value:.1f}{spread}{sure}", cell.value == best[name]))
         rows.append((line.label, tuple(shown)))
     counts = ", ".join(f"{name} {next(c.queries for c in chosen if c.slice == name)}" for name in names)
-    note = f"Queries: {counts}. {_seeds(chosen)} Marked: best of its column."
+    sure = "In brackets: 95 % confidence interval over queries. " if any(c.queries <= FEW for c in chosen) else ""
+    note = f"Queries: {counts}. {_seeds(chosen)} {sure}Marked: best of its column."
     return Grid(f"{metric.replace('nDCG', 'NDCG')} on test (%)", note, tuple((name, "") for name in names), tuple(rows))
 
 

@@ -75,3 +75,17 @@ def test_paired_test_of_equal_systems() -> None:
     assert ranking.paired_test([0.3, 0.4], [0.3, 0.4]) == (0.0, 1.0)
     with pytest.raises(ValueError, match="equally long"):
         ranking.paired_test([0.1], [])
+
+
+def test_an_interval_holds_the_mean_and_narrows_with_more_queries() -> None:
+    few, many = [0.0, 1.0] * 45, [0.0, 1.0] * 4_000
+    low, high = ranking.interval(few)
+    # Half of ninety yes or no: 1.96 standard errors of 0.0527 to each side.
+    assert low == pytest.approx(0.5 - 0.103, abs=0.02)
+    assert high == pytest.approx(0.5 + 0.103, abs=0.02)
+    narrow = ranking.interval(many)
+    assert narrow[1] - narrow[0] < 0.03
+    assert ranking.interval([0.3]) == pytest.approx((0.3, 0.3))
+    assert ranking.interval(few) == (low, high)
+    with pytest.raises(ValueError, match="no values"):
+        ranking.interval([])

@@ -97,7 +97,7 @@ def test_tables_show_every_line_and_mark_the_best() -> None:
     grid = tables.quality(found)
     assert [label for label, _ in grid.lines] == ["BM25", "encoder alone, raw", "CoHyDE round 1, fused"]
     assert [cells[0].bold for _, cells in grid.lines] == [False, False, True]
-    assert grid.lines[2][1][0].text == "50.0 ±0.0"
+    assert grid.lines[2][1][0].text == "50.0 ±0.0 [50, 50]"
     assert [label for label, _ in tables.differences(found).lines] == ["CoHyDE round 1, fused"]
     assert len(tables.curve(found).axes) == 1
 
