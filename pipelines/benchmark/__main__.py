@@ -22,8 +22,6 @@ from pipelines.benchmark.suites import Part, parts
 from pipelines.command_line import run_app
 from pipelines.evaluate import progress_bars
 
-FIRST_SEED = 17
-
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
@@ -39,7 +37,7 @@ def benchmark(
     """Measure every arm on a suite: trained on it where it has training queries, else as released by runs elsewhere."""
     console = Console() if sys.stdout.isatty() else Console(width=200)
     for part in parts(suite):
-        _one(part, overrides or [], range(FIRST_SEED, FIRST_SEED + seeds), config, out / part.folder, release or [], console)
+        _one(part, overrides or [], measure.seed_range(seeds), config, out / part.folder, release or [], console)
 
 
 def _one(part: Part, overrides: list[str], seeds: range, config: str, out: Path, releases: list[str], console: Console) -> None:

@@ -31,6 +31,7 @@ from pipelines.evaluate import Watch
 from pipelines.run_dirs import check_run_dir
 from pipelines.units import ENCODER_ALONE
 
+FIRST_SEED = 17
 PER_QUERY = Path("results") / "per_query.parquet"
 
 
@@ -41,6 +42,11 @@ class Measured:
     seeds: list[dict[Line, Figures]]
     queries: list[Query]
     costs: list[dict[str, Cost]]
+
+
+def seed_range(count: int) -> range:
+    """The seeds of ``count`` runs: the configurations' own first."""
+    return range(FIRST_SEED, FIRST_SEED + count)
 
 
 def trainable(part: Part, config: Config) -> bool:

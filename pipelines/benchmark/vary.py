@@ -18,7 +18,6 @@ from configs.load import load as load_config
 from pipelines import compare
 from pipelines.arms import write_json, write_whole
 from pipelines.benchmark import aggregate, measure, tables
-from pipelines.benchmark.__main__ import FIRST_SEED
 from pipelines.benchmark.aggregate import Cell, Line
 from pipelines.benchmark.suites import parts
 from pipelines.benchmark.tables import Point
@@ -67,7 +66,7 @@ def vary(
     folder, rows = out / part.folder / name, list[Point]()
     for value in wanted:
         given = [*(overrides or []), f"{name}={value}"]
-        measured = measure.train(part, config, given, range(FIRST_SEED, FIRST_SEED + seeds), folder / value)
+        measured = measure.train(part, config, given, measure.seed_range(seeds), folder / value)
         rows += points(aggregate.cells(measured.seeds, measured.queries), value)
     write_json(folder / "curve.json", [asdict(point) for point in rows])
     write_whole(folder / "curve.svg", lambda path: tables.points_curve(rows, name).savefig(path, format="svg"))
