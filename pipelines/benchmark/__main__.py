@@ -50,7 +50,8 @@ def _one(part: Part, overrides: list[str], seeds: range, config: str, out: Path,
         with progress_bars() as watch:
             measured = measure.transfer(part, releases, watch)
     cells = aggregate.cells(measured.seeds, measured.queries)
-    grids = [tables.quality(cells), tables.differences(cells)]
+    several = any(len(query.gold) > 1 for query in measured.queries)
+    grids = [tables.quality(cells), *([tables.quality(cells, tables.COMPLETE)] if several else []), tables.differences(cells)]
     grids += [tables.cost(measured.costs)] if measured.costs else []
     shown = [grid for grid in grids if grid.lines]
     console.print(f"\n{part.name}", style="bold", highlight=False)

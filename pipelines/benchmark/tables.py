@@ -16,7 +16,8 @@ from pipelines.benchmark.aggregate import Cell, Line
 from pipelines.benchmark.cost import Cost
 from pipelines.compare import COHYDE, LABELS, SINGLE_ARMS, Grid
 
-SHOWN = "nDCG@5"
+SHOWN, COMPLETE = "nDCG@5", "COMP@5"
+"""``COMPLETE``: all right tools among the first five; what MTRB calls S@5."""
 FEW = 200
 """Queries of a slice up to which its figures are shown with their confidence intervals."""
 
@@ -162,4 +163,6 @@ def _lines(cells: Sequence[Cell]) -> list[Line]:
 
 def _seeds(cells: Sequence[Cell]) -> str:
     seeds = cells[0].seeds
+    if not any(cell.arm == COHYDE for cell in cells):
+        return "Nothing here was trained."
     return f"Means of {seeds} seeds with their standard deviation." if seeds > 1 else "One seed: no spread is known."
