@@ -244,7 +244,11 @@ def markdown_grid(grid: Grid) -> str:
     """One table in Markdown."""
     groups = list(dict.fromkeys(group for group, _ in grid.columns))
     names = {group: [name for g, name in grid.columns if g == group] for group in groups}
-    lines = [f"**{grid.title}**", "", "| | " + " | ".join(f"{g}: {' / '.join(names[g])}" for g in groups) + " |"]
+    lines = [
+        f"**{grid.title}**",
+        "",
+        "| | " + " | ".join(f"{g}: {' / '.join(names[g])}" if any(names[g]) else g for g in groups) + " |",
+    ]
     lines.append("|---|" + "---|" * len(groups))
     for label, cells in grid.lines:
         shown = [f"**{c.text}**" if c.bold else c.text for c in cells]
