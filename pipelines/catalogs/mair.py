@@ -6,10 +6,9 @@ Invariants: a folder is one task, for each has a catalog of its own; a document 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from actors.core.types import Catalog, Corpus, InputError, Query, Tool
-from pipelines.catalogs.rows import Row, files, instructed, once, read, text_of
+from pipelines.catalogs.rows import Row, files, golds, instructed, once, read, text_of
 
 TITLE_CHARACTERS = 80
 
@@ -51,13 +50,7 @@ def tasks(folder: Path) -> list[Path]:
 
 def _query(row: Row, place: str, task: str, instructions: bool) -> Query:
     query_id, text = text_of(row, "qid", place), text_of(row, "query", place)
-    labels: Any = row["labels"]
-    if not isinstance(labels, list) or not all(isinstance(label, dict) and "id" in label for label in labels):
-        raise InputError(f"{place}: labels of query {query_id!r} is not a list of objects with an id")
-    gold = {str(label["id"]): int(label.get("score", 1)) for label in labels}
-    gold = {tool_id: grade for tool_id, grade in gold.items() if grade > 0}
-    if not gold:
-        raise InputError(f"{place}: query {query_id!r} has no gold; leave it out")
+    gold = golds(row, "score", query_id, place)
     if instructions:
         text = instructed(text, str(row.get("instruction") or ""))
     return Query(query_id, text, "standard", "test", gold, tier="standard", need=query_id, group=task)

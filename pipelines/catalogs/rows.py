@@ -75,6 +75,20 @@ def text_of(row: Row, field: str, place: str) -> str:
     return value
 
 
+def golds(row: Row, grade: str, query_id: str, place: str) -> dict[str, int]:
+    """Tool id -> grade above 0, from a query's ``labels``: a list of {id, ``grade``}, or JSON text of one."""
+    given: Any = row["labels"]
+    labels = parsed(given, place) if isinstance(given, str) else given
+    if not isinstance(labels, list) or not all(isinstance(label, dict) and "id" in label for label in labels):
+        raise InputError(f"{place}: labels of query {query_id!r} is not a list of objects with an id")
+    if not all(isinstance(label.get(grade, 1), int | float) for label in labels):
+        raise InputError(f"{place}: {grade} of a label of query {query_id!r} is not a number")
+    found = {str(label["id"]): int(label.get(grade, 1)) for label in labels}
+    if not any(score > 0 for score in found.values()):
+        raise InputError(f"{place}: query {query_id!r} has no gold; leave it out")
+    return {tool_id: score for tool_id, score in found.items() if score > 0}
+
+
 def once(seen: dict[str, str], key: str, place: str, what: str) -> None:
     """Raise ``InputError`` for an id that an earlier row has; remember it."""
     if key in seen:

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from actors.core.types import Catalog, Corpus, InputError, Query, Tool
-from pipelines.catalogs.rows import Row, files, instructed, once, parsed, read, text_of
+from pipelines.catalogs.rows import Row, files, golds, instructed, once, read, text_of
 
 CODE = ("craft-math-algebra", "craft-tabmwp", "craft-vqa", "gorilla-huggingface", "gorilla-pytorch", "gorilla-tensor", "toolink")
 CUSTOMIZED = (
@@ -78,14 +77,7 @@ def _name(documentation: str) -> str:
 
 def _query(row: Row, place: str, task: str, instructions: bool) -> Query:
     query_id, text = text_of(row, "id", place), text_of(row, "query", place)
-    given: Any = row["labels"]
-    labels = parsed(given, place) if isinstance(given, str) else given
-    if not isinstance(labels, list) or not all(isinstance(label, dict) and "id" in label for label in labels):
-        raise InputError(f"{place}: labels of query {query_id!r} is not a list of objects with an id")
-    gold = {str(label["id"]): int(label.get("relevance", 1)) for label in labels}
-    gold = {tool_id: grade for tool_id, grade in gold.items() if grade > 0}
-    if not gold:
-        raise InputError(f"{place}: query {query_id!r} has no gold; leave it out")
+    gold = golds(row, "relevance", query_id, place)
     if instructions:
         text = instructed(text, str(row.get("instruction") or ""))
     return Query(query_id, text, "standard", "test", gold, tier="standard", need=query_id, group=f"{category(task)}/{task}")

@@ -78,6 +78,10 @@ def test_toolret_with_instructions_puts_them_before_the_query(toolret_folder: Pa
         (asked("apigen_query_0", "text", ["web_tool_1"]), "stands already in"),
         ({**asked("q", "text", []), "labels": "[{"}, "not JSON"),
         ({**asked("q", "text", []), "labels": "{}"}, "not a list of objects"),
+        (
+            {**asked("q", "text", []), "labels": [{"id": "web_tool_1", "relevance": "high"}]},
+            "relevance of a label .* is not a number",
+        ),
         ({"id": "what", "name": "?"}, "neither a tool"),
     ],
 )
