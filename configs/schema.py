@@ -32,6 +32,8 @@ class CatalogConfig(Section):
     """Labelled training needs set aside for a simulated query log, by hash: no run trains on them."""
     stream_services: list[str] = []
     """AWS only: services all of whose training needs are set aside."""
+    unseen_providers: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the providers (namespaces) none of whose tools any training query has, by hash: for measuring on new ones."""
     max_train_queries: Count | None = None
     """Labelled training queries there are at all (all if null); chosen by hash, tiers kept in proportion."""
     max_test_queries_per_tier: Count | None = None

@@ -33,7 +33,7 @@ LOG_KIND: QueryKind = "log"
 """The kind of a query that a user asked while the system ran."""
 Split = Literal["train", "dev", "test", "stream"]
 """``stream``: training queries set aside for a simulated query log; no run reads them."""
-Novelty = Literal["seen", "unseen", ""]
+Novelty = Literal["seen", "unseen", "new provider", ""]
 Mode = Literal["bm25", "raw", "rewrite", "fused", "hybrid"]
 
 
@@ -91,7 +91,8 @@ class Query:
 
     ``gold`` maps tool id to grade (>= 1). ``tier`` is the slice a quality figure is given for: "standard", "V1", "V2", "V3" or the
     kind itself. ``need`` joins the wordings of one need: a need stands in one split. ``novelty`` says whether training has other
-    queries for a gold tool ("seen") or none ("unseen"); empty where the source does not say.
+    queries for a gold tool ("seen"), none ("unseen") or none of any kind for the whole provider ("new provider"); empty where the
+    source does not say.
     """
 
     query_id: str

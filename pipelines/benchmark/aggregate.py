@@ -11,10 +11,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
-from typing import Literal
+from typing import Literal, get_args
 
 from actors.core.ranking import interval, paired_test
-from actors.core.types import Mode, Query
+from actors.core.types import Mode, Novelty, Query
 from pipelines.compare import COHYDE, LABELS, SINGLE_ARMS, VAGUE_TIERS
 
 METRICS = ("nDCG@5", "R@10", "Success@5", "COMP@5")
@@ -67,7 +67,8 @@ class Cell:
 def slices(queries: Sequence[Query]) -> dict[str, dict[str, float]]:
     """Slice -> query id -> weight (of mean 1).
 
-    Tiers, vague ones together and by whether training met their tools, categories and the macro average over them.
+    Tiers, vague ones together and by whether training met their tools, queries of new providers, categories and the macro
+    average over them.
     """
     found: dict[str, list[str]] = {}
     tiers = list(dict.fromkeys(q.tier for q in queries))
@@ -75,8 +76,11 @@ def slices(queries: Sequence[Query]) -> dict[str, dict[str, float]]:
         for tier in [t for t in ("standard", *VAGUE_TIERS) if t in tiers] + sorted(set(tiers) - {"standard", *VAGUE_TIERS}):
             found[tier] = [q.query_id for q in queries if q.tier == tier]
     vague = [q for q in queries if q.tier in VAGUE_TIERS]
-    for name, novelty in (("vague", ("seen", "unseen", "")), ("vague seen", ("seen",)), ("vague unseen", ("unseen",))):
+    for name, novelty in (("vague", get_args(Novelty)), ("vague seen", ("seen",)), ("vague unseen", ("unseen",))):
         if ids := [q.query_id for q in vague if q.novelty in novelty]:
+            found[name] = ids
+    for name, kept in (("new providers", queries), ("new providers, vague", vague)):
+        if ids := [q.query_id for q in kept if q.novelty == "new provider"]:
             found[name] = ids
     if len(tiers) == 1:
         found[MICRO] = [q.query_id for q in queries]

@@ -29,7 +29,7 @@ from actors.core import text, types
 from actors.core.types import LABELLED_KINDS, Catalog, Corpus, InputError, Query, Split
 from actors.models import cache_dir
 from configs.schema import CatalogConfig
-from pipelines.catalogs import aws, aws_queries, beir, mair, mtrb, toolret, vague
+from pipelines.catalogs import aws, aws_queries, beir, mair, mtrb, providers, toolret, vague
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +65,7 @@ def load(config: CatalogConfig, seed: int) -> Corpus:
         corpus = FOLDERS[kind](Path(folder).expanduser())
     else:
         raise InputError(f"catalog.source={config.source!r} is unknown; give aws, {', '.join(f'{name}:DIR' for name in FOLDERS)}")
+    corpus = providers.hold_out(corpus, config.unseen_providers)
     queries = [_set_aside(query, corpus.catalog, config) for query in corpus.queries]
     return replace(corpus, queries=tuple(_subset(queries, config, seed)))
 

@@ -82,6 +82,9 @@ def test_slices_of_tiers_and_of_tools_that_training_met() -> None:
         "vague seen": ["v1"],
         "vague unseen": ["v3"],
     }
+    new = aggregate.slices([*queries, query("n", novelty="new provider"), query("m", "V2", novelty="new provider")])
+    assert sorted(new["vague"]) == ["m", "v1", "v3"]
+    assert (sorted(new["new providers"]), sorted(new["new providers, vague"])) == (["m", "n"], ["m"])
 
 
 def test_a_seed_s_own_subset_of_queries_counts_for_that_seed() -> None:
