@@ -66,6 +66,8 @@ def open_release(text: str, name: str = "--release") -> OpenedRelease:
     storage = storage_root(config, run_dir)
     store = SnapshotStore(f"{storage}/snapshots")
     record = _released(run_dir, Releases(store, f"{storage}/releases"), int(version) if at else None)
+    if at and config.encoder.frozen:
+        record["retriever"] = BASE_VERSION
     if not record:
         raise InputError(f"{name} {text}: nothing was released there yet; name a version, as in {folder}@0")
     weight = float(record.get("fusion_weight", config.retrieval.fusion_weight))
@@ -76,7 +78,8 @@ def open_release(text: str, name: str = "--release") -> OpenedRelease:
 def _name(record: dict[str, Any]) -> str:
     if "number" in record:
         return str(record["number"])
-    return FROZEN if record["retriever"] == BASE_VERSION else f"round-{record['retriever']}"
+    newest = max(record["rewriter"], record["retriever"])
+    return FROZEN if newest == BASE_VERSION else f"round-{newest}"
 
 
 def _released(run_dir: Path, releases: Releases, version: int | None) -> dict[str, Any]:

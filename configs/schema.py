@@ -49,6 +49,8 @@ class EncoderConfig(Section):
     """Queries and rewrites are cut here."""
     document_tokens: Positive = 128
     """Tool documents are cut here."""
+    frozen: bool = False
+    """The encoder is never trained, the rewriter alone learns: QTA (2410.03212), for catalogs with very few labelled queries."""
     warm_start_steps: Count = 100
     """Optimizer steps before the first round, on catalog pairs and labelled queries."""
     warm_start_share: Share = 0.5
@@ -287,4 +289,6 @@ class Config(Section):
             raise ValueError("rewriter.samples_per_query must be at least 2: a preference pair needs a best and a worst")
         if self.encoder.pairs_per_chunk and self.encoder.pairs_per_chunk > self.encoder.pairs_per_step:
             raise ValueError("encoder.pairs_per_chunk exceeds encoder.pairs_per_step; lower it")
+        if self.encoder.frozen and (self.loop.mode, self.loop.baselines, self.encoder.warm_start_share) != ("rounds", [], 0):
+            raise ValueError("encoder.frozen=true needs loop.mode=rounds, loop.baselines=[] and encoder.warm_start_share=0")
         return self

@@ -59,10 +59,11 @@ class ArmRun:
     async def ready(self) -> AsyncIterator[RayStages]:
         """The stages over warm-started models; whatever happens inside, learners and actors are ended."""
         try:
-            self._take_warm_start() if self.arm != COHYDE else await self._base_retriever()
+            is_main = self.arm.name == COHYDE.name
+            await self._base_retriever() if is_main else self._take_warm_start()
             for learner in self.learners:
                 learner.start()
-            if self.arm == COHYDE:
+            if is_main:
                 await self._warm_start()
             handles = Handles(
                 self.job.monitor, self.registry, self.scorer, self.builder, self.rewriter, self.encoder, self.rewriter_learner
@@ -92,16 +93,17 @@ class ArmRun:
 
         Or another run's release, where the configuration names one.
         """
-        assert self.encoder is not None and self.rewriter_learner is not None
+        assert self.rewriter_learner is not None
         release = open_start(self.job.config)
         if release is not None:
-            adopt_encoder(release, self.store)
+            if self.encoder:
+                adopt_encoder(release, self.store)
             adopt_rewriter(release, self.store, self.job.rewriter_base)
             give_back_memory()
         warm = {"version": 0, "unit": None, "seed": self.job.config.seed}
-        if not self.store.has("encoder", 0):
+        if self.encoder and not self.store.has("encoder", 0):
             await self._phase("warm start of the encoder", self._published(self.encoder, "encoder", warm))
-        if not self.store.has("retriever", 0):
+        if self.encoder and not self.store.has("retriever", 0):
             await self._phase("index of the warm-started encoder", self._build(0))
         if not self.store.has("rewriter", 0):
             job = {**warm, "contexts": await self._sft_contexts()}
@@ -113,7 +115,8 @@ class ArmRun:
         count = settings.sft_steps * settings.sft_rows_per_step
         drawn = warm_start.sft_queries(self.job.corpus, share, count, self.job.config.seed)
         queries = list({q.query_id: q for q in drawn}.values())
-        return dict(zip((q.query_id for q in queries), await self.contexts(0, queries), strict=True))
+        by = 0 if self.arm.train_encoder else self.arm.fixed_retriever
+        return dict(zip((q.query_id for q in queries), await self.contexts(by, queries), strict=True))
 
     async def contexts(self, retriever: int, queries: Sequence[Query]) -> list[list[str]]:
         """Titles of the first tools of each query by a retriever: what prompts carry."""

@@ -119,7 +119,10 @@ class Comparison:
             yield Entry("encoder_alone", None, "encoder_alone", units, None, plain)
         for number in range(units + 1):
             rewrites = RewriteSet(self.run_dir, "cohyde", number)
-            yield Entry("cohyde", number, "cohyde", number, rewrites, ("raw", *written))
+            yield Entry("cohyde", number, "cohyde", self._retriever_of(number), rewrites, ("raw", *written))
+
+    def _retriever_of(self, number: int) -> int:
+        return BASE_VERSION if self.config.encoder.frozen else number
 
     def _measure(self, entry: Entry, test: Sequence[Query], samples: list[dict[str, Any]]) -> list[ArmResult]:
         retriever = self._retriever(entry)
@@ -199,7 +202,7 @@ class Comparison:
         best = max(figures, key=lambda number: (round(figures[number], 6), number))
         record = {
             "rewriter": best,
-            "retriever": best,
+            "retriever": self._retriever_of(best),
             "catalog": self.corpus.catalog.catalog_hash,
             "fusion_weight": self.weights[f"cohyde {best}"],
             "limits": asdict(self._limits(best)),
@@ -211,7 +214,7 @@ class Comparison:
         """How much serving of a round should answer, fitted on dev."""
         kept = RewriteSet(self.run_dir, "cohyde", number)
         scorer = Scorer(self.config, self.corpus.catalog, self.precision, os.cpu_count())
-        scorer.use(self._retriever(Entry("cohyde", number, "cohyde", number, kept, ())))
+        scorer.use(self._retriever(Entry("cohyde", number, "cohyde", self._retriever_of(number), kept, ())))
         dev, rewrites = self.corpus.select("dev"), kept.read()
         return scorer.limits(dev, [rewrites[q.query_id] for q in dev], self.weights[f"cohyde {number}"])
 

@@ -47,7 +47,7 @@ class Job:
     def root(self, arm: Arm) -> str:
         """Where the arm's snapshots and datasets go."""
         base = storage_root(self.config, self.run_dir)
-        return base if arm == COHYDE else f"{base}/arms/{arm.name}"
+        return base if arm.name == COHYDE.name else f"{base}/arms/{arm.name}"
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one event to the run's metrics, fire and forget."""

@@ -169,7 +169,7 @@ def snapshots_gb(config: Config, encoder_gb: float, rewriter_gb: float) -> float
     Each encoder version is a learner's state (weights and two Adam moments) and a retriever (weights, index); the rewriter is one
     full warm start and, per version, an adapter with its optimizer state, taken as a fifth of the weights.
     """
-    encoder_arms = 1 + ("encoder_alone" in config.loop.baselines)
+    encoder_arms = (not config.encoder.frozen) + ("encoder_alone" in config.loop.baselines)
     rewriter_arms = 1 + ("qta" in config.loop.baselines)
     units = config.loop.units or ENDLESS_UNITS
     versions = units + 1

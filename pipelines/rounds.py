@@ -21,7 +21,7 @@ from pipelines import cotrain, job
 from pipelines.arm_run import STOP_TIMEOUT_S, ArmRun
 from pipelines.arms import Comparison, RewriteSet
 from pipelines.job import Job
-from pipelines.units import COHYDE, ENCODER_ALONE, QTA, Arm, Planned
+from pipelines.units import ENCODER_ALONE, QTA, Arm, Planned, main_arm
 
 QUERIES_PER_CALL = 256
 BASELINES = {"encoder_alone": ENCODER_ALONE, "qta": QTA}
@@ -34,7 +34,7 @@ def run(config: Config, known: bool, console: Console) -> Path:
 
 
 async def _all_arms(shared: Job, console: Console) -> None:
-    for arm in [COHYDE, *(BASELINES[name] for name in shared.config.loop.baselines)]:
+    for arm in [main_arm(shared.config.encoder), *(BASELINES[name] for name in shared.config.loop.baselines)]:
         if is_finished(shared, arm):
             continue
         started = time.monotonic()
@@ -89,6 +89,9 @@ def rewrite_sets(shared: Job, arm: Arm) -> list[tuple[RewriteSet, int, int]]:
         return []
     if arm == QTA:
         return [(RewriteSet(shared.run_dir, "qta", None), units, BASE_VERSION)]
-    rounds = [(RewriteSet(shared.run_dir, "cohyde", number), number, number) for number in range(units + 1)]
+    rounds = [
+        (RewriteSet(shared.run_dir, "cohyde", number), number, number if arm.train_encoder else arm.fixed_retriever)
+        for number in range(units + 1)
+    ]
     untrained = (RewriteSet(shared.run_dir, "zero_shot", None), BASE_VERSION, BASE_VERSION)
     return [untrained, (RewriteSet(shared.run_dir, "sft", None), 0, BASE_VERSION), *rounds]

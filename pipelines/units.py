@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from actors.core.types import Unit
-from configs.schema import LoopConfig
+from configs.schema import EncoderConfig, LoopConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,11 @@ class Arm:
 COHYDE = Arm("cohyde")
 ENCODER_ALONE = Arm("encoder_alone", train_rewriter=False)
 QTA = Arm("qta", train_encoder=False, fixed_retriever=-1)
+
+
+def main_arm(config: EncoderConfig) -> Arm:
+    """CoHyDE; without its encoder's training where that is frozen, which leaves QTA."""
+    return replace(QTA, name=COHYDE.name) if config.frozen else COHYDE
 
 
 def unit_seed(index: int, seed: int) -> int:

@@ -19,6 +19,7 @@ from tests.e2e.small_world import command, make_world, overrides
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 REPOSITORY = Path(__file__).parents[2]
+QTA_ALONE = ("encoder.frozen=true", "encoder.warm_start_share=0", "loop.baselines=[]")
 
 
 @pytest.fixture(scope="module")
@@ -143,11 +144,14 @@ def test_a_submitted_job_returns_the_exit_code(world: Path, tmp_path: Path) -> N
         stderr=subprocess.DEVNULL,
     )
     try:
-        settings = [*overrides(world, tmp_path / "run"), "loop.units=1", "loop.baselines=[]"]
+        settings = [*overrides(world, tmp_path / "run"), *QTA_ALONE, "loop.units=1"]
         job = ["--address", "http://127.0.0.1:8299", "--working-dir", str(REPOSITORY), "--", "python", *command(*settings)[1:]]
         good = submit(ray, [*job], environment, 400)
         assert good.returncode == 0, good.stdout[-3000:] + good.stderr[-2000:]
         assert (tmp_path / "run" / "report.html").exists()
+        store = SnapshotStore(str(tmp_path / "run" / "snapshots"))
+        assert (store.versions("retriever"), store.versions("encoder"), store.versions("rewriter")) == ([-1], [], [0, 1])
+        assert json.loads((tmp_path / "run" / "release.json").read_text())["retriever"] == -1
         bad = submit(ray, [*job, "encoder.model=no-such-model"], environment, 120)
         assert bad.returncode != 0 and "no-such-model" in bad.stdout + bad.stderr
     finally:

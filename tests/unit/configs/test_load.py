@@ -125,9 +125,17 @@ def test_every_field_is_described_and_the_config_stays_small() -> None:
     sections = {key.rpartition(".")[0] for key in described if "." in key}
     leaves = [key for key in described if key not in sections]
     assert [key for key in leaves if not described[key]] == []
-    assert len([key for key in leaves if not key.startswith("placement.")]) <= 77
+    assert len([key for key in leaves if not key.startswith("placement.")]) <= 79
 
 
 @pytest.mark.parametrize("path", [p for p in SHIPPED if p.stem != "serve"], ids=lambda p: p.stem)
 def test_every_shipped_file_loads(path: Path) -> None:
     assert load(str(path), []).run_dir
+
+
+def test_a_frozen_encoder_goes_with_rounds_without_trained_baselines() -> None:
+    settings = ["encoder.frozen=true", "encoder.warm_start_share=0", "loop.baselines=[]"]
+    assert load(None, settings).encoder.frozen
+    for left_out in settings[1:]:
+        with pytest.raises(InputError, match=r"encoder.frozen=true needs loop.mode=rounds, loop.baselines=\[\] and"):
+            load(None, [s for s in settings if s != left_out])

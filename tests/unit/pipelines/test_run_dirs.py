@@ -79,6 +79,15 @@ def test_a_release_is_what_release_json_says(tmp_path: Path) -> None:
         load_retriever(versioned, Catalog(()), None, lambda _: lambda done, total: None)
 
 
+def test_a_release_with_a_frozen_encoder_is_named_by_its_rewriter(tmp_path: Path) -> None:
+    run_dir = _run_dir(tmp_path)
+    (run_dir / "config.yaml").write_text("encoder: {frozen: true, warm_start_share: 0}\nloop: {baselines: []}\n")
+    (run_dir / "release.json").write_text(json.dumps({"rewriter": 2, "retriever": -1, "fusion_weight": 0.1}))
+    assert open_release(str(run_dir)).name == "round-2"
+    versioned = open_release(f"{run_dir}@1")
+    assert (versioned.name, versioned.rewriter, versioned.retriever) == ("round-1", 1, -1)
+
+
 def test_snapshots_are_found_where_the_run_wrote_them(tmp_path: Path) -> None:
     run_dir = _run_dir(tmp_path)
     SnapshotStore(str(run_dir / "snapshots")).publish("retriever", 0, lambda path: None, {})

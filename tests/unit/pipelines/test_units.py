@@ -6,8 +6,8 @@ from collections.abc import Iterable
 import pytest
 
 from actors.core.types import Unit
-from configs.schema import LoopConfig
-from pipelines.units import Arm, Planned, make_unit
+from configs.schema import EncoderConfig, LoopConfig
+from pipelines.units import COHYDE, Arm, Planned, main_arm, make_unit
 
 IDS = [f"q{i}" for i in range(10)]
 
@@ -15,6 +15,12 @@ IDS = [f"q{i}" for i in range(10)]
 def planned(loop: LoopConfig, seed: int, ids: Iterable[str]) -> list[Unit]:
     source = Planned(loop, seed, ids)
     return [asyncio.run(source.take(index)) for index in range(source.count or 0)]
+
+
+def test_with_a_frozen_encoder_the_main_arm_is_qta_in_cohyde_s_place() -> None:
+    assert main_arm(EncoderConfig()) == COHYDE
+    frozen = main_arm(EncoderConfig(frozen=True))
+    assert (frozen.name, frozen.train_encoder, frozen.train_rewriter, frozen.fixed_retriever) == ("cohyde", False, True, -1)
 
 
 def test_a_round_holds_every_query() -> None:
