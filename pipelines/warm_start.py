@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from actors.core.batches import EncoderRow
+from actors.core.prompts import query_prompt, query_target
 from actors.core.replay import Example, query_of
 from actors.core.types import CATALOG_KINDS, LABELLED_KINDS, LOG_KIND, Catalog, Corpus, Query
 from configs.schema import EncoderConfig
@@ -128,6 +129,15 @@ def sft_queries(corpus: Corpus, warm_start_share: float, count: int, seed: int) 
             wanted -= len(pool)
     rng.shuffle(drawn)
     return drawn
+
+
+def turned_rows(corpus: Corpus, count: int, seed: int) -> list[SftRow]:
+    """``count`` rows from the entry of a gold tool to a labelled training query, each query once before any comes again."""
+    labelled, rng = corpus.select("train", LABELLED_KINDS), random.Random(seed)
+    drawn: list[Query] = []
+    while len(drawn) < count:
+        drawn += rng.sample(labelled, min(count - len(drawn), len(labelled)))
+    return [SftRow(query_prompt(corpus.catalog.by_id[rng.choice(sorted(q.gold))]), query_target(q.text)) for q in drawn]
 
 
 def sft_rows(queries: Sequence[Query], contexts: Mapping[str, Sequence[str]], prompt: Prompt, target: Target) -> list[SftRow]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from actors.core.types import Query
 
 Vectors = NDArray[np.float32]
 DEV_K = 5
+JUDGE_WEIGHTS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 WEIGHTS = tuple(round(0.05 * i, 2) for i in range(21))
 
 
@@ -90,6 +91,40 @@ def fit_weight(
             tops = top(((1.0 - weight) * by_query + weight * by_rewrite), DEV_K)
             for query, row in zip(queries[part], tops, strict=True):
                 halves[query.kind == "standard"].append(ndcg([tool_ids[i] for i in row], query.gold, DEV_K))
+    return _best(sums)
+
+
+def judged(ranking: Sequence[tuple[str, float]], likelihoods: Sequence[float], weight: float) -> list[tuple[str, float]]:
+    """The first ``len(likelihoods)`` tools by cosine + ``weight`` * likelihood, the others below them as they were.
+
+    ``likelihoods``: mean log-likelihood of a token of the query given each tool (``actors.judge``), in nats.
+    """
+    seen = len(likelihoods)
+    first = [(tool_id, score + weight * own) for (tool_id, score), own in zip(ranking[:seen], likelihoods, strict=True)]
+    first.sort(key=lambda item: -item[1])
+    below = (first[-1][1] if first else 0.0) - (ranking[seen][1] if len(ranking) > seen else 0.0) - 1.0
+    return [*first, *((tool_id, score + below) for tool_id, score in ranking[seen:])]
+
+
+def fit_judge_weight(
+    rankings: Sequence[Sequence[tuple[str, float]]],
+    likelihoods: Sequence[Sequence[float]],
+    queries: Sequence[Query],
+    grid: Sequence[float] = JUDGE_WEIGHTS,
+) -> tuple[float, dict[float, float]]:
+    """The weight of likelihoods in ``judged`` with the best dev figure, by the rules of ``fit_weight``."""
+    if not queries:
+        raise ValueError("no dev queries to fit the judge's weight on")
+    sums: dict[float, dict[bool, list[float]]] = {w: {True: [], False: []} for w in sorted({0.0, *grid})}
+    for query, ranking, own in zip(queries, rankings, likelihoods, strict=True):
+        for weight, halves in sums.items():
+            found = [tool_id for tool_id, _ in judged(ranking, own, weight)[:DEV_K]]
+            halves[query.kind == "standard"].append(ndcg(found, query.gold, DEV_K))
+    return _best(sums)
+
+
+def _best(sums: Mapping[float, Mapping[bool, list[float]]]) -> tuple[float, dict[float, float]]:
+    """Weight -> (is standard -> figures): the weight whose gain over 0 exceeds its standard error, else 0; means of all."""
     figures = {w: float(np.mean([np.mean(h) for h in halves.values() if h])) for w, halves in sums.items()}
     best = max(figures, key=lambda w: (round(figures[w], 9), -w))
     gains = [np.subtract(sums[best][kind], sums[0.0][kind]) for kind in (True, False) if sums[best][kind]]

@@ -1,4 +1,5 @@
-"""What the rewriter reads and writes: the prompt of a query, the catalog entry it learns to write, and the cleaning of its output.
+"""What the rewriter reads and writes: the prompt of a query, the catalog entry it learns to write, the same turned round, and the
+cleaning of its output.
 
 Invariants: pure; every prompt begins with the same words (an engine's prefix cache then holds them); the query is cut and context
 titles are dropped where a prompt would be too long, never the frame; a text from outside cannot open or close a turn of the chat.
@@ -16,6 +17,8 @@ from actors.core.types import InputError, Tool
 INSTRUCTION = "Write the catalog entry of the API operation that answers the request: service, operation, what it does."
 ENTRY_WORDS = 16
 """Words of a target entry: about 24 tokens, so that it ends within ``rewriter.max_new_tokens``."""
+WHOLE_ENTRY_WORDS = 30
+"""Words of an entry that a query's likelihood is asked for."""
 MIN_QUERY_TOKENS = 32
 """A query keeps at least this many of its tokens before any context title is kept."""
 
@@ -94,6 +97,16 @@ def catalog_entry(tool: Tool, max_words: int = ENTRY_WORDS) -> str:
     sentence = _SENTENCE_END.split(paragraphs[0].strip())[0] if paragraphs else ""
     entry = f"{tool.title.rstrip('.')}. {sentence}".strip()
     return " ".join(entry.split()[:max_words])
+
+
+def query_prompt(tool: Tool) -> str:
+    """What the rewriter, turned round, reads before a query: a tool's entry. Short, for each candidate of a query pays for it."""
+    return f"Entry: {catalog_entry(tool, WHOLE_ENTRY_WORDS)}\nRequest:"
+
+
+def query_target(query: str) -> str:
+    """What follows ``query_prompt``: the query on one line."""
+    return f" {' '.join(query.split())}"
 
 
 def clean_rewrite(text: str) -> str:

@@ -31,8 +31,8 @@ class Line:
 
     arm: str
     round: int
-    mode: Mode | Literal["auto"]
-    """``auto``: what serving chooses for each query."""
+    mode: Mode | Literal["auto", "judged"]
+    """``auto``: what serving chooses for each query; ``judged``: by cosine and the judge's likelihood."""
 
     @property
     def label(self) -> str:
@@ -50,7 +50,7 @@ class Cell:
 
     arm: str
     round: int
-    mode: Mode | Literal["auto"]
+    mode: Mode | Literal["auto", "judged"]
     slice: str
     metric: str
     queries: int

@@ -29,7 +29,7 @@ from actors.core import text, types
 from actors.core.types import LABELLED_KINDS, Catalog, Corpus, InputError, Query, Split
 from actors.models import cache_dir
 from configs.schema import CatalogConfig
-from pipelines.catalogs import aws, aws_queries, beir, mair, mtrb, providers, toolret, vague
+from pipelines.catalogs import aws, aws_queries, beir, described, mair, mtrb, providers, toolret, vague
 
 logger = logging.getLogger(__name__)
 
@@ -41,13 +41,15 @@ _FULLY_JUDGED = ("vague",)
 
 FOLDERS: dict[str, Callable[[Path], Corpus]] = {
     "beir": beir.load,
+    "beir-described": lambda folder: described.with_described(beir.load(folder)),
     "toolret": partial(toolret.load, instructions=False),
     "toolret-instructed": partial(toolret.load, instructions=True),
     "mair": partial(mair.load, instructions=False),
     "mair-instructed": partial(mair.load, instructions=True),
     "mtrb": mtrb.load,
+    "mtrb-described": lambda folder: described.with_described(mtrb.load(folder)),
 }
-"""Kinds of folder, and how each is read."""
+"""Kinds of folder, and how each is read; "-described" adds training and dev queries made of the catalog's descriptions."""
 
 _Built: TypeAlias = tuple[Corpus, frozenset[str]]
 """The whole AWS corpus, and the tools that the demo leaves out as near-duplicates."""

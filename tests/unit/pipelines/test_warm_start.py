@@ -122,3 +122,12 @@ def test_sft_rows_take_the_best_gold_tool_and_the_given_context() -> None:
         target=lambda tool_id: f"entry {tool_id}",
     )
     assert [(r.prompt, r.target) for r in rows] == [("text of v2 | Tool a, Tool b", "entry c"), ("text of v1 | ", "entry a")]
+
+
+def test_turned_rows_lead_from_the_entry_of_a_gold_tool_to_a_labelled_training_query() -> None:
+    rows = warm_start.turned_rows(CORPUS, 7, seed=0)
+    assert Counter(r.target for r in rows[:3]) == Counter({" text of v1": 1, " text of v2": 1, " text of s1": 1})
+    assert next(r.prompt for r in rows if r.target == " text of v1") == "Entry: Tool a.\nRequest:"
+    assert {r.prompt for r in rows if r.target == " text of v2"} <= {"Entry: Tool b.\nRequest:", "Entry: Tool c.\nRequest:"}
+    assert len(rows) == 7
+    assert rows == warm_start.turned_rows(CORPUS, 7, seed=0)

@@ -1,0 +1,73 @@
+"""The bench of the judge: what it asks of a run, that a judgement is made once, what the table holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import actors.judge
+from actors.core.types import Catalog, Corpus, InputError, Query, Tool
+from actors.run_dir import open_release
+from pipelines.benchmark import aggregate, judge, tables
+from pipelines.benchmark.aggregate import Line
+
+TOOLS = tuple(Tool(name, name, name, "") for name in "abc")
+QUERIES = [Query("q1", "first", "vague", "test", {"a": 1}, "V1"), Query("q2", "second", "vague", "test", {"b": 1}, "V1")]
+
+
+class CountingJudge:
+    asked: list[tuple[str, tuple[str, ...]]] = []  # noqa: RUF012
+
+    def __init__(self, *given: Any) -> None:
+        pass
+
+    def likelihoods(self, query: str, tools: Sequence[Tool]) -> list[float]:
+        self.asked.append((query, tuple(t.tool_id for t in tools)))
+        return [-float(place) for place, _ in enumerate(tools, start=1)]
+
+
+class Store:
+    def fetch(self, kind: str, version: int) -> Path:
+        return Path(f"{kind}-{version}")
+
+
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> judge.Bench:
+    monkeypatch.setattr(actors.judge, "Judge", CountingJudge)
+    monkeypatch.setattr(judge.Bench, "__post_init__", lambda self: None)
+    made = judge.Bench(str(tmp_path), 2, None, lambda what: lambda done, total: None)
+    made.corpus = Corpus(Catalog(TOOLS), tuple(QUERIES))
+    made.release = open_release("frozen").__class__("x", open_release("frozen").config, Store(), 0, 0, 0.0)  # type: ignore[arg-type]
+    return made
+
+
+def test_a_pair_is_judged_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = bench(tmp_path, monkeypatch)
+    CountingJudge.asked.clear()
+    first = [[("a", 0.9), ("b", 0.8), ("c", 0.1)], [("c", 0.9), ("b", 0.8)]]
+    assert made._likelihoods(QUERIES, first, "one") == [[-1.0, -2.0], [-1.0, -2.0]]
+    again = [[("b", 0.9), ("c", 0.8)], [("b", 0.9), ("c", 0.8)]]
+    assert made._likelihoods(QUERIES, again, "two") == [[-2.0, -1.0], [-2.0, -1.0]]
+    assert CountingJudge.asked == [("first", ("a", "b")), ("second", ("c", "b")), ("first", ("c",))]
+    assert (tmp_path / judge.JUDGEMENTS).is_file()
+
+
+@pytest.mark.parametrize("name", ["frozen", "nowhere"])
+def test_a_run_that_trained_is_needed(name: str) -> None:
+    with pytest.raises(InputError, match="RUN_DIR"):
+        judge.Bench(name, 16, None, lambda what: lambda done, total: None)
+
+
+def test_both_halves_without_co_training_are_no_single_component() -> None:
+    lines = {Line("frozen", -1, "raw"): 0.1, Line("sft", -1, "judged"): 0.3, Line("encoder_judged", -1, "judged"): 0.8}
+    lines |= {Line("cohyde", -1, "judged"): 0.7}
+    figures = {
+        line: {q.query_id: dict.fromkeys(("nDCG@5", "R@10", "Success@5", "COMP@5"), value) for q in QUERIES}
+        for line, value in lines.items()
+    }
+    cells = aggregate.cells([figures], QUERIES)
+    [own] = {c.against for c in cells if c.arm == "cohyde"}
+    assert own == "SFT rewriter, judged"
+    assert [label for label, _ in tables.quality(cells).lines][-2:] == ["encoder alone, judged", "CoHyDE, judged"]
