@@ -22,8 +22,8 @@ from actors.core.types import Mode, Query
 
 SINGLE_ARMS = ("bm25", "frozen", "encoder_alone", "zero_shot", "sft", "qta")
 COHYDE = "cohyde"
-JUDGED = "encoder_judged"
-"""The encoder that trained alone beside the rewriter as judge: both halves, without co-training."""
+RERANKED = "encoder_reranked"
+"""The encoder that trained alone beside the rewriter as reranker: both halves, without co-training."""
 METRICS = ("nDCG@5", "R@10", "COMP@10", "Success@10")
 VAGUE_TIERS = ("V1", "V2", "V3")
 SIGNIFICANCE = 0.05
@@ -34,7 +34,7 @@ LABELS = {
     "zero_shot": "zero-shot HyDE",
     "sft": "SFT rewriter",
     "qta": "QTA",
-    JUDGED: "encoder alone",
+    RERANKED: "encoder alone",
     COHYDE: "CoHyDE",
 }
 _MAIN_MODE: dict[str, Mode] = {"bm25": "bm25", "frozen": "raw", "encoder_alone": "raw"}

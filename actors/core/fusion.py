@@ -18,7 +18,7 @@ from actors.core.types import Query
 
 Vectors = NDArray[np.float32]
 DEV_K = 5
-JUDGE_WEIGHTS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
+RERANK_WEIGHTS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 WEIGHTS = tuple(round(0.05 * i, 2) for i in range(21))
 
 
@@ -94,10 +94,10 @@ def fit_weight(
     return _best(sums)
 
 
-def judged(ranking: Sequence[tuple[str, float]], likelihoods: Sequence[float], weight: float) -> list[tuple[str, float]]:
+def reranked(ranking: Sequence[tuple[str, float]], likelihoods: Sequence[float], weight: float) -> list[tuple[str, float]]:
     """The first ``len(likelihoods)`` tools by cosine + ``weight`` * likelihood, the others below them as they were.
 
-    ``likelihoods``: mean log-likelihood of a token of the query given each tool (``actors.judge``), in nats.
+    ``likelihoods``: mean log-likelihood of a token of the query given each tool (``actors.reranker``), in nats.
     """
     seen = len(likelihoods)
     first = [(tool_id, score + weight * own) for (tool_id, score), own in zip(ranking[:seen], likelihoods, strict=True)]
@@ -106,19 +106,19 @@ def judged(ranking: Sequence[tuple[str, float]], likelihoods: Sequence[float], w
     return [*first, *((tool_id, score + below) for tool_id, score in ranking[seen:])]
 
 
-def fit_judge_weight(
+def fit_rerank_weight(
     rankings: Sequence[Sequence[tuple[str, float]]],
     likelihoods: Sequence[Sequence[float]],
     queries: Sequence[Query],
-    grid: Sequence[float] = JUDGE_WEIGHTS,
+    grid: Sequence[float] = RERANK_WEIGHTS,
 ) -> tuple[float, dict[float, float]]:
-    """The weight of likelihoods in ``judged`` with the best dev figure, by the rules of ``fit_weight``."""
+    """The weight of likelihoods in ``reranked`` with the best dev figure, by the rules of ``fit_weight``."""
     if not queries:
-        raise ValueError("no dev queries to fit the judge's weight on")
+        raise ValueError("no dev queries to fit the reranker's weight on")
     sums: dict[float, dict[bool, list[float]]] = {w: {True: [], False: []} for w in sorted({0.0, *grid})}
     for query, ranking, own in zip(queries, rankings, likelihoods, strict=True):
         for weight, halves in sums.items():
-            found = [tool_id for tool_id, _ in judged(ranking, own, weight)[:DEV_K]]
+            found = [tool_id for tool_id, _ in reranked(ranking, own, weight)[:DEV_K]]
             halves[query.kind == "standard"].append(ndcg(found, query.gold, DEV_K))
     return _best(sums)
 

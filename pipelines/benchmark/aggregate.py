@@ -31,8 +31,8 @@ class Line:
 
     arm: str
     round: int
-    mode: Mode | Literal["auto", "judged"]
-    """``auto``: what serving chooses for each query; ``judged``: by cosine and the judge's likelihood."""
+    mode: Mode | Literal["auto", "reranked"]
+    """``auto``: what serving chooses for each query; ``reranked``: by cosine and the reranker's likelihood."""
 
     @property
     def label(self) -> str:
@@ -50,7 +50,7 @@ class Cell:
 
     arm: str
     round: int
-    mode: Mode | Literal["auto", "judged"]
+    mode: Mode | Literal["auto", "reranked"]
     slice: str
     metric: str
     queries: int

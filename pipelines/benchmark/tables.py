@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from pipelines import compare
 from pipelines.benchmark.aggregate import Cell, Line
 from pipelines.benchmark.cost import Cost
-from pipelines.compare import COHYDE, JUDGED, LABELS, SINGLE_ARMS, Grid
+from pipelines.compare import COHYDE, LABELS, RERANKED, SINGLE_ARMS, Grid
 
 SHOWN, COMPLETE = "nDCG@5", "COMP@5"
 """``COMPLETE``: all right tools among the first five; what MTRB calls S@5."""
@@ -156,7 +156,7 @@ def points_curve(rows: Sequence[Point], axis: str) -> Figure:
 
 
 def _lines(cells: Sequence[Cell]) -> list[Line]:
-    order = {arm: place for place, arm in enumerate((*SINGLE_ARMS, JUDGED, COHYDE))}
+    order = {arm: place for place, arm in enumerate((*SINGLE_ARMS, RERANKED, COHYDE))}
     found = dict.fromkeys(Line(c.arm, c.round, c.mode) for c in cells)
     return sorted(found, key=lambda line: (order[line.arm], line.round))
 

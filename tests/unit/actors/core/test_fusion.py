@@ -97,23 +97,23 @@ def test_fit_weight_needs_queries() -> None:
         fusion.fit_weight(TOOLS, TOOLS, TOOLS, IDS, [])
 
 
-def test_a_judgement_reorders_the_tools_that_were_judged_and_no_others() -> None:
+def test_a_reranking_reorders_the_tools_that_were_read_and_no_others() -> None:
     ranking = [("a", 0.9), ("b", 0.8), ("c", 0.7), ("d", 0.6)]
-    found = fusion.judged(ranking, [-3.0, -1.0], 0.1)
+    found = fusion.reranked(ranking, [-3.0, -1.0], 0.1)
     assert [tool for tool, _ in found] == ["b", "a", "c", "d"]
     assert found[0][1] == pytest.approx(0.7)
     assert all(one > two for (_, one), (_, two) in pairwise(found))
-    assert [tool for tool, _ in fusion.judged(ranking, [-3.0, -1.0], 0.0)] == ["a", "b", "c", "d"]
-    assert [tool for tool, _ in fusion.judged(ranking, [], 1.0)] == ["a", "b", "c", "d"]
-    assert fusion.judged([], [], 1.0) == []
+    assert [tool for tool, _ in fusion.reranked(ranking, [-3.0, -1.0], 0.0)] == ["a", "b", "c", "d"]
+    assert [tool for tool, _ in fusion.reranked(ranking, [], 1.0)] == ["a", "b", "c", "d"]
+    assert fusion.reranked([], [], 1.0) == []
 
 
-def test_the_judge_s_weight_is_the_one_that_helps_and_0_where_it_hurts() -> None:
+def test_the_reranker_s_weight_is_the_one_that_helps_and_0_where_it_hurts() -> None:
     queries = [_query(f"q{n}", "vague", "right") for n in range(10)]
     rankings = [[("wrong", 0.5), ("right", 0.44)]] * 10
-    weight, figures = fusion.fit_judge_weight(rankings, [[-3.0, -2.5]] * 10, queries)
+    weight, figures = fusion.fit_rerank_weight(rankings, [[-3.0, -2.5]] * 10, queries)
     # 0.06 apart: 0.1 * 0.5 is not enough, 0.2 * 0.5 is the smallest of the grid that turns them.
     assert (weight, figures[0.2]) == (0.2, 1.0)
-    assert fusion.fit_judge_weight(rankings, [[-2.5, -3.0]] * 10, queries)[0] == 0.0
+    assert fusion.fit_rerank_weight(rankings, [[-2.5, -3.0]] * 10, queries)[0] == 0.0
     with pytest.raises(ValueError, match="no dev queries"):
-        fusion.fit_judge_weight([], [], [])
+        fusion.fit_rerank_weight([], [], [])

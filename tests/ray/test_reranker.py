@@ -1,4 +1,4 @@
-"""The judge: a tiny random Llama; what it says of a query is what a plain forward pass says."""
+"""The reranker: a tiny random Llama; what it says of a query is what a plain forward pass says."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from actors.core.prompts import query_prompt, query_target
 from actors.core.types import Tool
-from actors.judge import Judge
+from actors.reranker import Reranker
 from actors.rewriter_trainer import RewriterTrainer
 from configs.schema import RewriterConfig
 from tests.tiny_models import make_rewriter
@@ -26,11 +26,11 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_rewriter(tmp_path_factory.mktemp("models") / "rewriter", WORDS)
 
 
-def test_likelihoods_are_those_of_a_plain_forward_pass_whatever_is_judged_beside(base: Path) -> None:
-    judge = Judge(base, "float32", 1)
-    both = judge.likelihoods("please  make one", TOOLS)
-    assert both == pytest.approx([judge.likelihoods("please make one", [tool])[0] for tool in TOOLS], abs=1e-5)
-    assert judge.likelihoods("please", []) == []
+def test_likelihoods_are_those_of_a_plain_forward_pass_whatever_is_read_beside(base: Path) -> None:
+    reranker = Reranker(base, "float32", 1)
+    both = reranker.likelihoods("please  make one", TOOLS)
+    assert both == pytest.approx([reranker.likelihoods("please make one", [tool])[0] for tool in TOOLS], abs=1e-5)
+    assert reranker.likelihoods("please", []) == []
     tokenizer, model = AutoTokenizer.from_pretrained(base), AutoModelForCausalLM.from_pretrained(base)
     for tool, value in zip(TOOLS, both, strict=True):
         prompt, target = (
@@ -47,8 +47,8 @@ def test_trained_from_entry_to_query_it_tells_the_right_tool(base: Path, tmp_pat
     asked = {"please red": TOOLS[0], "one green": TOOLS[1]}
     rows = [(query_prompt(tool), query_target(query)) for query, tool in asked.items()] * 40
     settings = RewriterConfig(sft_rows_per_step=8, sft_learning_rate=3e-3)
-    RewriterTrainer(settings, "float32", 1).sft(base, rows, tmp_path / "judge", 0)
-    judge = Judge(tmp_path / "judge", "float32", 1)
+    RewriterTrainer(settings, "float32", 1).sft(base, rows, tmp_path / "reranker", 0)
+    reranker = Reranker(tmp_path / "reranker", "float32", 1)
     for query, tool in asked.items():
-        red, green = judge.likelihoods(query, TOOLS)
+        red, green = reranker.likelihoods(query, TOOLS)
         assert (red > green) == (tool is TOOLS[0])

@@ -1,4 +1,4 @@
-"""The rewriter turned round as judge: how likely a query is, given a tool's entry.
+"""The rewriter turned round as reranker: how likely a query is, given a tool's entry.
 
 A query's likelihood under a tool's text is a ranking by itself (Ponte and Croft, SIGIR 1998; by a language model: UPR, 2204.07496).
 It is exact where sampled rewrites are noisy, reads query and entry together as an encoder never does, and needs no correction for
@@ -24,7 +24,7 @@ QUERY_TOKENS = 64
 """A query is cut here."""
 
 
-class Judge:
+class Reranker:
     """A causal LLM that was trained from entries to queries (``query_prompt``, ``query_target``)."""
 
     def __init__(self, model_dir: Path, precision: Literal["float32", "bfloat16"], threads: int | None = None) -> None:
