@@ -104,6 +104,8 @@ class Comparison:
         self._release()
         page = report.write(self.run_dir)
         compare.show(rows, console)
+        if self.config.encoder.frozen:
+            console.print("The encoder was frozen: what is called CoHyDE here is QTA.", highlight=False)
         return page
 
     def entries(self) -> Iterator[Entry]:

@@ -142,7 +142,8 @@ def _facts(run: Run, stages: figures.StageRuns) -> list[tuple[str, str]]:
         loop, rounds = config["loop"], "rounds" if config["loop"]["mode"] == "rounds" else "units"
         done = len(stages.get((COHYDE, "train_rewriter"), {}))
         facts.append(("Catalog", f"{config['catalog']['source']}, services: {_listed(config['catalog']['services'])}"))
-        facts.append(("Encoder", config["encoder"]["model"]))
+        frozen = ", frozen: what is called CoHyDE here is QTA" if config["encoder"].get("frozen") else ""
+        facts.append(("Encoder", config["encoder"]["model"] + frozen))
         facts.append(("Rewriter", config["rewriter"]["model"]))
         facts.append(("Loop", f"{done} of {loop['units']} {rounds}" if loop["units"] else f"{done} {rounds}"))
     counts = {r["slice"]: r["n"] for r in run.rows if r["tools"] == "all" and r["slice"] != "vague"}

@@ -132,8 +132,13 @@ def sft_queries(corpus: Corpus, warm_start_share: float, count: int, seed: int) 
 
 
 def turned_rows(corpus: Corpus, count: int, seed: int) -> list[SftRow]:
-    """``count`` rows from the entry of a gold tool to a labelled training query, each query once before any comes again."""
+    """``count`` rows from the entry of a gold tool to a labelled training query, each query once before any comes again.
+
+    Raises ValueError where there is no such query.
+    """
     labelled, rng = corpus.select("train", LABELLED_KINDS), random.Random(seed)
+    if not labelled:
+        raise ValueError("no labelled training queries to turn round")
     drawn: list[Query] = []
     while len(drawn) < count:
         drawn += rng.sample(labelled, min(count - len(drawn), len(labelled)))

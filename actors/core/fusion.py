@@ -110,12 +110,11 @@ def fit_rerank_weight(
     rankings: Sequence[Sequence[tuple[str, float]]],
     likelihoods: Sequence[Sequence[float]],
     queries: Sequence[Query],
-    grid: Sequence[float] = RERANK_WEIGHTS,
 ) -> tuple[float, dict[float, float]]:
     """The weight of likelihoods in ``reranked`` with the best dev figure, by the rules of ``fit_weight``."""
     if not queries:
         raise ValueError("no dev queries to fit the reranker's weight on")
-    sums: dict[float, dict[bool, list[float]]] = {w: {True: [], False: []} for w in sorted({0.0, *grid})}
+    sums: dict[float, dict[bool, list[float]]] = {w: {True: [], False: []} for w in (0.0, *RERANK_WEIGHTS)}
     for query, ranking, own in zip(queries, rankings, likelihoods, strict=True):
         for weight, halves in sums.items():
             found = [tool_id for tool_id, _ in reranked(ranking, own, weight)[:DEV_K]]

@@ -2,7 +2,8 @@
 cleaning of its output.
 
 Invariants: pure; every prompt begins with the same words (an engine's prefix cache then holds them); the query is cut and context
-titles are dropped where a prompt would be too long, never the frame; a text from outside cannot open or close a turn of the chat.
+titles are dropped where a prompt would be too long, never the frame; a text from outside cannot open or close a turn of the chat; a
+prompt turned round has no turns.
 Source: the hypothetical entry is that of HyDE (2212.10496, section 3), for tools as in CoHyDE (2605.29271).
 """
 

@@ -95,6 +95,10 @@ class Bench:
         given = [(row.prompt, row.target) for row in warm_start.turned_rows(self.corpus, rows, config.seed)]
         progress, base = self.watch(f"Training the reranker of {self.name}"), resolve_rewriter(config.rewriter.model)
 
+        # What another reranker said, whose snapshot was removed, is not what this one says.
+        (self.run_dir / LIKELIHOODS).unlink(missing_ok=True)
+        self.likelihoods = {}
+
         def write(directory: Path) -> None:
             trainer.sft(base, given, directory, config.seed, progress)
 

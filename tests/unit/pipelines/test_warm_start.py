@@ -131,3 +131,5 @@ def test_turned_rows_lead_from_the_entry_of_a_gold_tool_to_a_labelled_training_q
     assert {r.prompt for r in rows if r.target == " text of v2"} <= {"Entry: Tool b.\nRequest:", "Entry: Tool c.\nRequest:"}
     assert len(rows) == 7
     assert rows == warm_start.turned_rows(CORPUS, 7, seed=0)
+    with pytest.raises(ValueError, match="no labelled training queries"):
+        warm_start.turned_rows(Corpus(CORPUS.catalog, ()), 1, seed=0)

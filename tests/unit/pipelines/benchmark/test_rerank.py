@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,26 @@ def test_both_halves_without_co_training_are_no_single_component() -> None:
     [own] = {c.against for c in cells if c.arm == "cohyde"}
     assert own == "SFT rewriter, reranked"
     assert [label for label, _ in tables.quality(cells).lines][-2:] == ["encoder alone, reranked", "CoHyDE, reranked"]
+
+
+def test_what_an_earlier_reranker_said_goes_when_another_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Removed(Store):
+        def has(self, kind: str, version: int) -> bool:
+            return False
+
+        def publish(self, kind: str, version: int, write: Any, manifest: dict[str, Any]) -> None:
+            assert (kind, manifest["rows"]) == (rerank.KIND, 5)
+
+    monkeypatch.setattr(rerank, "resolve_rewriter", lambda name: tmp_path)
+    made = bench(tmp_path, monkeypatch)
+    made.release = replace(made.release, store=Removed())  # type: ignore[arg-type]
+    made.corpus = Corpus(Catalog(TOOLS), (*QUERIES, Query("t", "third", "vague", "train", {"c": 1}, "V1")))
+    made.likelihoods = {"q1 a": -1.0}
+    kept = tmp_path / rerank.LIKELIHOODS
+    kept.parent.mkdir()
+    kept.write_text("{}")
+    made.train(5)
+    assert made.likelihoods == {} and not kept.exists()
 
 
 def test_another_number_of_rows_needs_another_reranker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
