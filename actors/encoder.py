@@ -1,7 +1,8 @@
 """The dense encoder at work: texts to unit vectors, fast on few cores.
 
 Invariants: rows are float32 of length 1, in the order of the texts; weights stay float32 whatever the precision; a text is cut at
-the configured number of tokens, never above the model's own maximum. torch is imported when an encoder is made, not before.
+the configured number of tokens, never above the model's own maximum. Where ``encoder.sides`` is ``queries``, documents are embedded
+by the base model, whichever model embeds queries. torch is imported when an encoder is made, not before.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from actors.core.fusion import Vectors
 from actors.core.types import InputError
 from actors.interfaces import Progress
+from actors.models import resolve_encoder
 from configs.schema import EncoderConfig
 
 _BATCH = {"cpu": 32, "cuda": 256}
@@ -48,6 +50,8 @@ class Encoder:
         self.document_tokens = min(config.document_tokens, own)
         self.precision = precision
         self.model_dir = model_dir
+        self._config, self._threads = config, threads
+        self._documents: Encoder | None = None
 
     @property
     def dimension(self) -> int:
@@ -58,9 +62,18 @@ class Encoder:
         """Vectors of queries or rewrites, [n, d]."""
         return self._encode(texts, self.query_tokens, progress)
 
+    @property
+    def documents(self) -> Encoder:
+        """The encoder of documents: this one, or the base model's."""
+        if self._config.sides == "both" or (base := resolve_encoder(self._config.model)) == self.model_dir:
+            return self
+        if self._documents is None:
+            self._documents = Encoder(base, self._config, self.precision, self._threads)
+        return self._documents
+
     def encode_documents(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
         """Vectors of tool documents, [n, d]."""
-        return self._encode(texts, self.document_tokens, progress)
+        return self.documents._encode(texts, self.document_tokens, progress)
 
     def save(self, directory: Path) -> None:
         """Write the model as a sentence-transformers directory, nothing else (no optimizer state)."""

@@ -35,7 +35,7 @@ from actors.core.types import Catalog
 from actors.encoder import Encoder
 from actors.index_builder import embed_catalog
 from actors.interfaces import Progress
-from actors.losses import AnchoredInfoNCE, CachedAnchoredInfoNCE
+from actors.losses import AnchoredInfoNCE, CachedAnchoredInfoNCE, CatalogInfoNCE
 from actors.training import LossCurve, Precision, check_finite, moments_of, resume_optimizer, schedule, summary
 from configs.schema import EncoderConfig
 
@@ -119,10 +119,10 @@ class EncoderTrainer:
         return summary(curve, time.monotonic() - based) | {"base_s": based - started}
 
     def _base_vectors(self) -> torch.Tensor:
-        """The frozen base's vector of each tool, [tools, d], in the catalog's order; empty where nothing is pulled."""
+        """The frozen base's vector of each tool, [tools, d], in the catalog's order; empty where none is needed."""
         if self._base is None:
             vectors = np.zeros((0, 1), dtype=np.float32)
-            if self._config.anchor_weight:
+            if self._config.anchor_weight or self._config.sides == "queries":
                 frozen = Encoder(self._base_dir, self._config, self._precision, self._threads)
                 vectors, _ = embed_catalog(frozen, self._catalog)
             self._base = torch.from_numpy(vectors)
@@ -148,15 +148,12 @@ class EncoderTrainer:
             use_cpu=not torch.cuda.is_available(),
             seed=seed % 2**32,
         )
-        scale = 1.0 / config.temperature
-        loss: torch.nn.Module = AnchoredInfoNCE(self.model, scale, base, config.anchor_weight)
-        if config.pairs_per_chunk:
-            loss = CachedAnchoredInfoNCE(self.model, scale, base, config.anchor_weight, config.pairs_per_chunk)
+        rows = [row for batch in batches for row in batch]
         trainer = _Trainer(
             model=self.model,
             args=arguments,
-            train_dataset=self._dataset([row for batch in batches for row in batch]),
-            loss=loss,
+            train_dataset=self._dataset(rows),
+            loss=self._loss(rows, base),
             data_collator=_Collator(
                 self.model.preprocess, query_tokens=config.query_tokens, document_tokens=config.document_tokens
             ),
@@ -165,9 +162,25 @@ class EncoderTrainer:
         trainer.remove_callback(PrinterCallback)
         return trainer
 
+    def _loss(self, rows: Sequence[BatchRow], base: torch.Tensor) -> torch.nn.Module:
+        config, scale = self._config, 1.0 / self._config.temperature
+        if config.sides == "queries":
+            positives = [self._row[row.tool_ids[0]] for row in rows]
+            right = [self._catalog.never_negative([*row.gold, row.tool_ids[0]]) for row in rows]
+            never = [
+                [self._row[t] for t in tools if t in self._row and self._row[t] != own]
+                for own, tools in zip(positives, right, strict=True)
+            ]
+            return CatalogInfoNCE(self.model, scale, base, torch.tensor(positives), never)
+        if config.pairs_per_chunk:
+            return CachedAnchoredInfoNCE(self.model, scale, base, config.anchor_weight, config.pairs_per_chunk)
+        return AnchoredInfoNCE(self.model, scale, base, config.anchor_weight)
+
     def _dataset(self, rows: Sequence[BatchRow]) -> Dataset:
         """Columns in the order that the loss expects; any column more would be taken for a negative."""
         columns: dict[str, list[Any]] = {ANCHOR: [row.anchor for row in rows]}
+        if self._config.sides == "queries":
+            return Dataset.from_dict(columns | {"label": list(range(len(rows)))})
         for place in range(len(rows[0].tool_ids)):
             name = f"negative_{place}" if place else POSITIVE
             columns[name] = [self._catalog.by_id[row.tool_ids[place]].document for row in rows]

@@ -53,9 +53,9 @@ class IndexBuilder:
         """
         start = time.perf_counter()
         encoder = Encoder(encoder_dir, self._config, self._precision, self._threads)
-        cached = False
-        if encoder_dir == self._base_dir:
-            vectors, cached = embed_catalog(encoder, self._catalog, progress)
+        cached, documents = False, encoder.documents
+        if documents.model_dir == self._base_dir:
+            vectors, cached = embed_catalog(documents, self._catalog, progress)
         else:
             vectors = _embed(encoder, self._catalog, progress)
         encoder.save(out_dir / ENCODER_DIR)

@@ -1,12 +1,12 @@
-"""InfoNCE with a pull towards the frozen base, as losses of sentence-transformers.
+"""InfoNCE with a pull towards the frozen base, or of queries alone, as losses of sentence-transformers.
 
-Invariants: ``labels`` are rows of ``base`` (the frozen model's unit vectors), one for each positive document. The pull is
-``weight * mean(1 - cos(document, its base vector))``; on unit vectors this is half the squared distance.
+Invariants: ``base`` holds the frozen model's unit vectors. Where both sides learn, ``labels`` are its rows, one for each positive
+document, and the pull is ``weight * mean(1 - cos(document, its base vector))``; on unit vectors this is half the squared distance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -54,6 +54,30 @@ class CachedAnchoredInfoNCE(CachedMultipleNegativesRankingLoss):
             pull.backward()
             pull = pull.detach()
         return loss + pull
+
+
+class CatalogInfoNCE(torch.nn.Module):
+    """InfoNCE of anchors alone, over the whole catalog: one forward pass of short texts, and every tool a negative.
+
+    As a query encoder is fine-tuned over an index that stays (DensePhrases, 2012.12624, section 4.3).
+    """
+
+    def __init__(
+        self, model: SentenceTransformer, scale: float, base: Tensor, positives: Tensor, never: Sequence[Sequence[int]]
+    ) -> None:
+        """``labels`` will number training rows: ``positives`` [rows] are theirs in ``base`` [n, d], ``never`` other right ones."""
+        super().__init__()
+        self.model, self.scale, self.base, self.positives, self.never = model, scale, base, positives, never
+
+    def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> Tensor:
+        """The loss, a scalar."""
+        anchors = torch.nn.functional.normalize(_embed(self.model, next(iter(sentence_features))).float(), dim=-1)
+        scores = self.scale * anchors @ self.base.to(anchors.device).T
+        right = torch.zeros(scores.shape, dtype=torch.bool)
+        for row, label in enumerate(labels.tolist()):
+            right[row, list(self.never[label])] = True
+        masked = scores.masked_fill(right.to(scores.device), -torch.inf)
+        return torch.nn.functional.cross_entropy(masked, self.positives.to(labels.device)[labels].to(scores.device))
 
 
 def _pull(documents: Tensor, base: Tensor, labels: Tensor) -> Tensor:

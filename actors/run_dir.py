@@ -10,7 +10,7 @@ import re
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pyarrow import fs as pafs
 
@@ -26,6 +26,9 @@ CONFIG_FILE = "config.yaml"
 
 RELEASE_FILE = "release.json"
 """The round that a run of rounds releases."""
+
+RERANKER: Final = "reranker"
+"""Kind of the snapshot of the rewriter turned round; a run has one, version 0."""
 
 FROZEN = "frozen"
 _UNCUT = 1_000_000
@@ -45,6 +48,8 @@ class OpenedRelease:
     retriever: int
     fusion_weight: float
     limits: Limits = field(default_factory=Limits)
+    rerank_weight: float = 0.0
+    """Of the reranker's likelihood beside the cosine, fitted on dev; 0 reranks nothing."""
 
 
 def open_release(text: str, name: str = "--release") -> OpenedRelease:
@@ -72,7 +77,8 @@ def open_release(text: str, name: str = "--release") -> OpenedRelease:
         raise InputError(f"{name} {text}: nothing was released there yet; name a version, as in {folder}@0")
     weight = float(record.get("fusion_weight", config.retrieval.fusion_weight))
     retriever, limits = int(record["retriever"]), Limits(**record.get("limits", {}))
-    return OpenedRelease(_name(record), config, store, int(record["rewriter"]), retriever, weight, limits)
+    rerank_weight = float(record.get("rerank_weight", 0.0))
+    return OpenedRelease(_name(record), config, store, int(record["rewriter"]), retriever, weight, limits, rerank_weight)
 
 
 def _name(record: dict[str, Any]) -> str:

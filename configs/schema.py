@@ -49,6 +49,9 @@ class EncoderConfig(Section):
     """Queries and rewrites are cut here."""
     document_tokens: Positive = 128
     """Tool documents are cut here."""
+    sides: Literal["both", "queries"] = "both"
+    """``queries``: tools keep the base model's vectors, queries and rewrites learn to meet them. A step costs a fourth, every tool
+    is a negative in each, and no version embeds the catalog anew."""
     frozen: bool = False
     """The encoder is never trained, the rewriter alone learns: QTA (2410.03212), for catalogs with very few labelled queries."""
     warm_start_steps: Count = 100
@@ -120,6 +123,8 @@ class RewriterConfig(Section):
     """Weight of the SFT term on the chosen text."""
     min_reward_gap: Annotated[float, Field(ge=0)] = 0.05
     """A pair needs at least this gap between chosen and rejected."""
+    rerank_rows: Count = 0
+    """Rows from entry to query that a second copy of the model trains on, to rerank by a query's likelihood; 0: no such copy."""
     max_pairs_per_query: Positive = 1
     """Preference pairs a query gives at most."""
 
@@ -137,6 +142,8 @@ class RetrievalConfig(Section):
     """Taken off the reward of an empty, copied or over-long rewrite."""
     fusion_weight: Share = 0.3
     """Weight of the rewrite vector in ``fused`` until one is fitted on dev."""
+    rerank_depth: Annotated[int, Field(ge=2, le=100)] = 16
+    """First tools of a query that the reranker reads."""
     rrf_k: Positive = 60
     """Constant of reciprocal rank fusion in ``hybrid``."""
 
@@ -289,6 +296,12 @@ class Config(Section):
             raise ValueError("rewriter.samples_per_query must be at least 2: a preference pair needs a best and a worst")
         if self.encoder.pairs_per_chunk and self.encoder.pairs_per_chunk > self.encoder.pairs_per_step:
             raise ValueError("encoder.pairs_per_chunk exceeds encoder.pairs_per_step; lower it")
+        fixed = (self.encoder.mined_negatives, self.encoder.anchor_weight, self.encoder.pairs_per_chunk)
+        if self.encoder.sides == "queries" and fixed != (0, 0, None):
+            raise ValueError(
+                "encoder.sides=queries needs encoder.mined_negatives=0, encoder.anchor_weight=0 and encoder.pairs_per_chunk=null:"
+                " every tool is a negative already, and none moves"
+            )
         if self.encoder.frozen and (self.loop.mode, self.loop.baselines, self.encoder.warm_start_share) != ("rounds", [], 0):
             raise ValueError("encoder.frozen=true needs loop.mode=rounds, loop.baselines=[] and encoder.warm_start_share=0")
         return self

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 
@@ -20,6 +20,7 @@ from actors import remote
 from actors.core.snapshots import SnapshotStore
 from actors.core.types import BASE_VERSION, Query
 from actors.processes import give_back_memory
+from actors.run_dir import RERANKER
 from pipelines import train_loops, warm_start
 from pipelines.adopt import adopt_encoder, adopt_rewriter, copy_files, open_start
 from pipelines.job import Job
@@ -49,11 +50,12 @@ class ArmRun:
             self.rewriter = remote.make_rewriter(config, job.rewriter_base, self.store_root, precision, job.monitor)
         self.encoder = self._learner("encoder") if arm.train_encoder else None
         self.rewriter_learner = self._learner("rewriter") if arm.train_rewriter else None
+        self.reranker_learner: Learner | None = None
 
     @property
     def learners(self) -> list[Learner]:
-        """The learners that the arm has."""
-        return [learner for learner in (self.encoder, self.rewriter_learner) if learner]
+        """The learners that the arm has now."""
+        return [learner for learner in (self.encoder, self.rewriter_learner, self.reranker_learner) if learner]
 
     @contextlib.asynccontextmanager
     async def ready(self) -> AsyncIterator[RayStages]:
@@ -76,7 +78,7 @@ class ArmRun:
         finally:
             remote.end([h for h in (self.scorer, self.builder, self.registry, self.rewriter) if h is not None])
 
-    def _learner(self, kind: Literal["encoder", "rewriter"]) -> Learner:
+    def _learner(self, kind: train_loops.Kind) -> Learner:
         feed, job = remote.make_feed(), self.job
         base = job.encoder_base if kind == "encoder" else job.rewriter_base
         # A name of its own: what is trained is read from the snapshots, never from an earlier fit.
@@ -108,6 +110,17 @@ class ArmRun:
         if not self.store.has("rewriter", 0):
             job = {**warm, "contexts": await self._sft_contexts()}
             await self._phase("warm start of the rewriter", self._published(self.rewriter_learner, "rewriter", job))
+        if self.job.config.rewriter.rerank_rows and not self.store.has(RERANKER, 0):
+            await self._phase("training of the reranker", self._reranker(warm))
+
+    async def _reranker(self, job: dict[str, Any]) -> dict[str, Any]:
+        """Train the rewriter turned round, once: its learner ends before the rounds begin."""
+        learner = self.reranker_learner = self._learner(RERANKER)
+        learner.start()
+        metrics = await self._published(learner, RERANKER, job)
+        await learner.stop(STOP_TIMEOUT_S)
+        self.reranker_learner = None
+        return metrics
 
     async def _sft_contexts(self) -> dict[str, list[str]]:
         """Query id -> titles that the prompts of the rewriter's warm start carry."""

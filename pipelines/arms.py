@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,18 +17,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
+from rich.status import Status
 
 from actors.core import fusion, ranking
 from actors.core.limits import Limits
 from actors.core.snapshots import SnapshotStore
 from actors.core.types import BASE_VERSION, Corpus, Mode, Query
+from actors.interfaces import Progress
 from actors.retriever import Retriever
 from actors.run_dir import RELEASE_FILE, storage_root
 from actors.scorer import Scorer
 from configs.schema import Config
 from pipelines import compare, report
-from pipelines.compare import ArmResult
-from pipelines.evaluate import PerQuery, evaluate_mode
+from pipelines.compare import RERANKED, ArmResult
+from pipelines.evaluate import DEPTH, PerQuery, evaluate_mode, measure
+from pipelines.files import write_json, write_text, write_whole
+from pipelines.likelihoods import Likelihoods
 
 SAMPLES = 20
 """Test queries whose rewrites and rankings the report shows."""
@@ -63,12 +67,24 @@ class Entry:
     retriever_arm: str
     retriever: int
     rewrites: RewriteSet | None
-    modes: tuple[Mode, ...]
+    modes: tuple[Mode | Literal["reranked"], ...]
 
     @property
     def name(self) -> str:
         """The arm, with its round where it has one."""
         return self.arm if self.round is None else f"{self.arm} {self.round}"
+
+
+@dataclass(frozen=True)
+class Told:
+    """The line on the terminal that says what is being done."""
+
+    status: Status
+    about: str
+
+    def of(self, part: str) -> Progress:
+        """Tells how far a part of it is."""
+        return lambda done, total: self.status.update(f"{self.about}: {part}, {done} of {total}")
 
 
 @dataclass
@@ -81,6 +97,8 @@ class Comparison:
     precision: Literal["float32", "bfloat16"]
     dev_figures: list[dict[str, Any]] = field(default_factory=list, init=False)
     weights: dict[str, float] = field(default_factory=dict, init=False)
+    likelihoods: Likelihoods | None = field(default=None, init=False)
+    """What the run's reranker says; None where it trains none."""
     loaded: tuple[str, int, Retriever] | None = field(default=None, init=False)
 
     def finish(self, console: Console) -> Path:
@@ -89,19 +107,22 @@ class Comparison:
         results: list[ArmResult] = []
         samples = [{**_about(q, self.corpus), "rounds": []} for q in _sample(test, self.config.seed)]
         entries = list(self.entries())
+        if self.config.rewriter.rerank_rows:
+            store = SnapshotStore(f"{storage_root(self.config, self.run_dir)}/snapshots")
+            self.likelihoods = Likelihoods(self.config, store, self.corpus.catalog.by_id, self.run_dir)
         with console.status("Comparing the arms") as status:
             for done, entry in enumerate(entries):
-                status.update(
-                    f"Comparing the arms: {entry.arm} {'' if entry.round is None else entry.round} ({done + 1} of {len(entries)})"
-                )
-                results += self._measure(entry, test, samples)
+                about = f"Comparing the arms: {entry.name} ({done + 1} of {len(entries)})"
+                status.update(about)
+                results += self._measure(entry, test, samples, Told(status, about))
+            release = self._release(Told(status, "Choosing the release"))
         rows = compare.compare(results, test)
         directory = self.run_dir / "results"
         write_whole(directory / "per_query.parquet", lambda path: pq.write_table(_per_query(results), path))
         write_json(self.run_dir / "samples.json", samples)
         write_json(self.run_dir / "results.json", rows)
         self._log_quality(rows)
-        self._release()
+        write_json(self.run_dir / RELEASE_FILE, release)
         page = report.write(self.run_dir)
         compare.show(rows, console)
         if self.config.encoder.frozen:
@@ -113,26 +134,34 @@ class Comparison:
         units, baselines = self.config.loop.rounds, self.config.loop.baselines
         plain: tuple[Mode, ...] = ("raw", "hybrid")
         written: tuple[Mode, ...] = ("rewrite", "fused", "hybrid")
+        second: tuple[Mode | Literal["reranked"], ...] = ("reranked",) if self.config.rewriter.rerank_rows else ()
         yield Entry("bm25", None, "cohyde", BASE_VERSION, None, ("bm25",))
         yield Entry("frozen", None, "cohyde", BASE_VERSION, None, plain)
         for arm in ("zero_shot", "sft", *(["qta"] if "qta" in baselines else [])):
-            yield Entry(arm, None, "cohyde", BASE_VERSION, RewriteSet(self.run_dir, arm, None), written)
+            modes = (*written, *(second if arm == "sft" else ()))
+            yield Entry(arm, None, "cohyde", BASE_VERSION, RewriteSet(self.run_dir, arm, None), modes)
         if "encoder_alone" in baselines:
             yield Entry("encoder_alone", None, "encoder_alone", units, None, plain)
+            if second:
+                yield Entry(RERANKED, None, "encoder_alone", units, None, second)
         for number in range(units + 1):
             rewrites = RewriteSet(self.run_dir, "cohyde", number)
-            yield Entry("cohyde", number, "cohyde", self._retriever_of(number), rewrites, ("raw", *written))
+            modes = ("raw", *written, *(second if number == units else ()))
+            yield Entry("cohyde", number, "cohyde", self._retriever_of(number), rewrites, modes)
 
     def _retriever_of(self, number: int) -> int:
         return BASE_VERSION if self.config.encoder.frozen else number
 
-    def _measure(self, entry: Entry, test: Sequence[Query], samples: list[dict[str, Any]]) -> list[ArmResult]:
+    def _measure(self, entry: Entry, test: Sequence[Query], samples: list[dict[str, Any]], told: Told) -> list[ArmResult]:
         retriever = self._retriever(entry)
         rewrites = entry.rewrites.read() if entry.rewrites else {}
         dev = self.corpus.select("dev")
         weight = self._fit(entry, retriever, dev, rewrites)
         results = []
         for mode in entry.modes:
+            if mode == "reranked":
+                results.append(self._reranked(entry, retriever, dev, test, told))
+                continue
             for split, queries in (("dev", dev), ("test", test)):
                 texts = [rewrites[q.query_id] for q in queries] if rewrites and mode != "raw" else None
                 per_query = evaluate_mode(retriever, queries, texts, mode, weight)
@@ -142,6 +171,20 @@ class Comparison:
                     results.append(ArmResult(entry.arm, entry.round, mode, per_query, weight if mode == "fused" else None))
         self._show_samples(entry, retriever, rewrites, weight, samples)
         return results
+
+    def _reranked(self, entry: Entry, retriever: Retriever, dev: Sequence[Query], test: Sequence[Query], told: Told) -> ArmResult:
+        """The first tools by cosine and likelihood, weighed on dev; no dev figure, for only a part of dev is read."""
+        assert self.likelihoods is not None
+        weight = self._rerank_weight(retriever, dev, told)
+        found = retriever.rank([q.text for q in test], None, "raw", 0.0, DEPTH)
+        ranked = self.likelihoods.rerank(test, found, weight, told.of("reading test queries"))
+        return ArmResult(entry.arm, entry.round, "reranked", measure(test, ranked), weight)
+
+    def _rerank_weight(self, retriever: Retriever, dev: Sequence[Query], told: Told) -> float:
+        if self.likelihoods is None:
+            return 0.0
+        found = retriever.rank([q.text for q in dev], None, "raw", 0.0, DEPTH)
+        return self.likelihoods.fit(dev, found, told.of("reading dev queries"))
 
     def _retriever(self, entry: Entry) -> Retriever:
         if self.loaded is None or self.loaded[:2] != (entry.retriever_arm, entry.retriever):
@@ -195,30 +238,32 @@ class Comparison:
             else:
                 sample["frozen" if entry.arm == "frozen" else "baseline"] = shown[0]
 
-    def _release(self) -> None:
-        """The round with the best dev figure (mean of standard and vague nDCG@5, fused) becomes the run's release."""
+    def _release(self, told: Told) -> dict[str, Any]:
+        """The record of the run's release: the round with the best dev figure (mean of standard and vague nDCG@5, fused)."""
         figures: dict[int, float] = {}
         for row in self.dev_figures:
             if (row["arm"], row["mode"], row["tools"]) == ("cohyde", "fused", "all") and row["slice"] in ("standard", "vague"):
                 figures[row["round"]] = figures.get(row["round"], 0.0) + row["value"] / 2
         best = max(figures, key=lambda number: (round(figures[number], 6), number))
-        record = {
+        kept = RewriteSet(self.run_dir, "cohyde", best)
+        retriever = self._retriever(Entry("cohyde", best, "cohyde", self._retriever_of(best), kept, ()))
+        weight = self.weights[f"cohyde {best}"]
+        return {
             "rewriter": best,
             "retriever": self._retriever_of(best),
             "catalog": self.corpus.catalog.catalog_hash,
-            "fusion_weight": self.weights[f"cohyde {best}"],
-            "limits": asdict(self._limits(best)),
+            "fusion_weight": weight,
+            "rerank_weight": self._rerank_weight(retriever, self.corpus.select("dev"), told),
+            "limits": asdict(self._limits(retriever, kept.read(), weight)),
             "dev_ndcg5": figures,
         }
-        write_json(self.run_dir / RELEASE_FILE, record)
 
-    def _limits(self, number: int) -> Limits:
+    def _limits(self, retriever: Retriever, rewrites: dict[str, list[str]], weight: float) -> Limits:
         """How much serving of a round should answer, fitted on dev."""
-        kept = RewriteSet(self.run_dir, "cohyde", number)
         scorer = Scorer(self.config, self.corpus.catalog, self.precision, os.cpu_count())
-        scorer.use(self._retriever(Entry("cohyde", number, "cohyde", self._retriever_of(number), kept, ())))
-        dev, rewrites = self.corpus.select("dev"), kept.read()
-        return scorer.limits(dev, [rewrites[q.query_id] for q in dev], self.weights[f"cohyde {number}"])
+        scorer.use(retriever)
+        dev = self.corpus.select("dev")
+        return scorer.limits(dev, [rewrites[q.query_id] for q in dev], weight)
 
     def _log_quality(self, rows: Sequence[compare.Row]) -> None:
         """Replace the quality events of an earlier comparison of this run by those of this one."""
@@ -227,7 +272,7 @@ class Comparison:
         now = path.stat().st_mtime
         events = [dict(row) | {"time": now, "event": "quality", "split": "test"} for row in rows if row["metric"] == "nDCG@5"]
         kept += [json.dumps(event) for event in [*events, *({"time": now, "event": "quality", **row} for row in self.dev_figures)]]
-        write_whole(path, lambda temporary: _text(temporary, "\n".join(kept) + "\n"))
+        write_text(path, "\n".join(kept) + "\n")
 
 
 def _dev_figures(entry: Entry, mode: Mode, weight: float, queries: Sequence[Query], per_query: PerQuery) -> list[dict[str, Any]]:
@@ -264,20 +309,3 @@ def _per_query(results: Sequence[ArmResult]) -> pa.Table:
         for query_id, values in r.per_query.items()
     ]
     return pa.Table.from_pylist(rows)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON, whole or not at all."""
-    write_whole(path, lambda temporary: _text(temporary, json.dumps(value, indent=1) + "\n"))
-
-
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Write a file under a temporary name and rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    write(temporary)
-    temporary.replace(path)
-
-
-def _text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -20,6 +20,8 @@ from rich.text import Text
 from actors.core.ranking import paired_test
 from actors.core.types import Mode, Query
 
+ArmMode = Mode | Literal["reranked", "auto"]
+"""``reranked``: by cosine and the reranker's likelihood; ``auto``: what serving chooses for each query."""
 SINGLE_ARMS = ("bm25", "frozen", "encoder_alone", "zero_shot", "sft", "qta")
 COHYDE = "cohyde"
 RERANKED = "encoder_reranked"
@@ -39,7 +41,7 @@ LABELS = {
 }
 _MAIN_MODE: dict[str, Mode] = {"bm25": "bm25", "frozen": "raw", "encoder_alone": "raw"}
 _SHOWN_METRICS = {"nDCG@5": "NDCG@5", "R@10": "R@10", "COMP@10": "COMP@10"}
-_COHYDE_MODES: tuple[Mode, ...] = ("raw", "fused", "hybrid")
+_COHYDE_MODES: tuple[ArmMode, ...] = ("raw", "fused", "hybrid", "reranked")
 
 Tools = Literal["all", "seen", "unseen"]
 TOOLS: tuple[Tools, ...] = ("all", "seen", "unseen")
@@ -49,12 +51,13 @@ TOOLS: tuple[Tools, ...] = ("all", "seen", "unseen")
 class ArmResult:
     """One arm in one mode on the test queries. ``per_query``: query id -> metric -> value (0..1). ``round`` is CoHyDE's only.
 
-    ``weight`` is the rewrite's in ``fused``, fitted on dev; 0 says that dev did not show a gain and the ranking is the raw one.
+    ``weight``, fitted on dev, is the rewrite's in ``fused`` and the likelihood's in ``reranked``; 0 says that dev did not show a
+    gain and the ranking is the raw one.
     """
 
     arm: str
     round: int | None
-    mode: Mode
+    mode: ArmMode
     per_query: dict[str, dict[str, float]]
     weight: float | None = None
 
@@ -62,13 +65,13 @@ class ArmResult:
 class Row(TypedDict):
     """One line of ``results.json``. The last three are null where the arm is itself a single component.
 
-    ``weight`` is that of the rewrite, null but in ``fused``. ``difference`` is ``value`` minus that of ``against`` (arm and mode of
-    the strongest single component on this slice).
+    ``weight`` is that of ``ArmResult``, null where the mode has none. ``difference`` is ``value`` minus that of ``against``
+    (arm and mode of the strongest single component on this slice).
     """
 
     arm: str
     round: int | None
-    mode: Mode
+    mode: ArmMode
     weight: float | None
     slice: str
     tools: Tools
@@ -284,16 +287,17 @@ def _label(arm: str, round_number: int | None, mode: str, weight: float | None =
     return name if mode == "bm25" else f"{name}, {mode}" + (f" {weight:g}" if weight is not None else "")
 
 
-def _shown(rows: Sequence[Row]) -> list[tuple[str, int | None, Mode]]:
-    """(arm, round, mode) of the main table's lines: one main mode an arm, CoHyDE's last round in three."""
+def _shown(rows: Sequence[Row]) -> list[tuple[str, int | None, ArmMode]]:
+    """(arm, round, mode) of the main table's lines: one main mode an arm, and reranked; CoHyDE's last round in all."""
     present = dict.fromkeys((r["arm"], r["round"], r["mode"]) for r in rows)
     newest = last_round(rows)
-    lines: list[tuple[str, int | None, Mode]] = []
-    for arm in (*SINGLE_ARMS, COHYDE):
+    lines: list[tuple[str, int | None, ArmMode]] = []
+    for arm in (*SINGLE_ARMS, RERANKED, COHYDE):
         for number in sorted({r for a, r, _ in present if a == arm}, key=lambda r: -1 if r is None else r):
             modes = [m for a, r, m in present if (a, r) == (arm, number)]
             main = _MAIN_MODE.get(arm, "fused")
-            kept = [m for m in _COHYDE_MODES if m in modes] if arm == COHYDE and number == newest else [main] * (main in modes)
+            all_modes = arm == COHYDE and number == newest
+            kept = [m for m in _COHYDE_MODES if m in modes and (all_modes or m in (main, "reranked"))]
             lines += [(arm, number, mode) for mode in kept or modes[:1]]
     return lines
 

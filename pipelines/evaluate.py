@@ -6,7 +6,6 @@ was trained; a catalog that is not the release's is embedded anew; results are w
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -39,6 +38,7 @@ from actors.scorer import context_titles
 from configs.schema import CatalogConfig
 from pipelines import catalogs
 from pipelines.command_line import run_app
+from pipelines.files import write_json, write_whole
 
 DEPTH = 100
 REWRITE_MODES = ("rewrite", "fused", "hybrid")
@@ -240,17 +240,6 @@ def progress_bars() -> Iterator[Watch]:
             bars.stop()
 
 
-def _write_json(record: dict[str, Any], path: Path) -> None:
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
-
-def _write(path: Path, write: Callable[[Path], None]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    write(temporary)
-    temporary.replace(path)
-
-
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
@@ -273,9 +262,9 @@ def evaluate(
         record, table = run(benchmark, split, release, mode, services=services, document_tokens=document_tokens, watch=watch)
     parquet = per_query or (json_file.with_suffix(".parquet") if json_file else None)
     if parquet is not None:
-        _write(parquet, lambda path: pq.write_table(table, path))
+        write_whole(parquet, lambda path: pq.write_table(table, path))
     if json_file is not None:
-        _write(json_file, lambda path: _write_json(record, path))
+        write_json(json_file, record)
     # A pipe has no width of its own, and a narrow one would cut the columns' names.
     Console(width=None if sys.stdout.isatty() else 120).print(show(record))
 

@@ -23,7 +23,7 @@ from actors.scorer import Scorer
 from configs.load import save
 from configs.schema import CatalogConfig
 from pipelines import catalogs
-from pipelines.arms import write_json
+from pipelines.files import write_json
 
 Watch = Callable[[str], Progress]
 """From what is being done to where its progress is told."""

@@ -33,10 +33,10 @@ from actors.core.types import Corpus, InputError, Query
 from actors.run_dir import open_release
 from pipelines import catalogs, report, report_figures, stream_picture
 from pipelines.alternatives import HEAD_RATES, TOOL_RATES, Head, Learner, MovedTools, Static
-from pipelines.arms import write_json
 from pipelines.click_model import CHEAT
 from pipelines.command_line import run_app
 from pipelines.evaluate import load_retriever
+from pipelines.files import write_json
 from pipelines.simulate import RECORD
 
 K = 5

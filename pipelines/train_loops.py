@@ -2,7 +2,8 @@
 
 A job: {"version", "unit", "seed"}, and for the encoder {"negatives": query id -> tool ids, "data_root": where
 rewrites(u) are, or None where the arm has none}, for the rewriter {"data_root": where pairs(u) are}. A job of version 0 is the
-warm start: the encoder's needs {"version", "seed"}, the rewriter's {"version", "seed", "contexts": query id -> titles}.
+warm start: the encoder's needs {"version", "seed"}, the rewriter's {"version", "seed", "contexts": query id -> titles}. The
+reranker's only job is like the encoder's first.
 
 Invariants: a version is published (weights, optimizer state and number in one rename, READY last) before it is reported, and the
 feed is asked for the version after the newest published one; so a job is trained into the weights exactly once, whatever dies, and
@@ -32,10 +33,11 @@ from actors.core.types import BASE_VERSION, Corpus
 from actors.interfaces import Progress
 from actors.monitor import Reporter, memory_mb
 from actors.processes import give_back_memory
+from actors.run_dir import RERANKER
 from configs.schema import Config, Placement
 from pipelines import datasets, warm_start
 
-Kind = Literal["encoder", "rewriter"]
+Kind = Literal["encoder", "rewriter", "reranker"]
 Job = Mapping[str, Any]
 Train = Callable[[Job, int, Path, Progress], dict[str, Any]]
 """(job, newest published version, empty directory, progress): trains and writes the new version; returns metrics."""
@@ -75,8 +77,9 @@ def fit(
         "monitor": monitor,
         "threads": place.threads,
     }
+    loops = {"encoder": encoder_loop, "rewriter": rewriter_loop, RERANKER: reranker_loop}
     trainer = TorchTrainer(
-        encoder_loop if kind == "encoder" else rewriter_loop,
+        loops[kind],
         train_loop_config=loop_config,
         scaling_config=_scaling(place),
         run_config=RunConfig(  # type: ignore[call-arg]  # its types are those of Train V1
@@ -166,6 +169,21 @@ def rewriter_loop(loop_config: dict[str, Any]) -> None:
             return trainer.dpo(*given, [], directory, job["seed"], progress) | {"refused": str(error)}
 
     _serve_jobs("rewriter", loop_config, store, train)
+
+
+def reranker_loop(loop_config: dict[str, Any]) -> None:
+    """Ray Train's function of the rewriter turned round: publishes the one "reranker" snapshot, full weights."""
+    from actors.rewriter_trainer import RewriterTrainer
+
+    config, corpus = Config.model_validate(loop_config["config"]), _corpus(loop_config)
+    trainer = RewriterTrainer(config.rewriter, loop_config["precision"], loop_config["threads"])
+
+    def train(job: Job, done: int, directory: Path, progress: Progress) -> dict[str, Any]:
+        rows = warm_start.turned_rows(corpus, config.rewriter.rerank_rows, job["seed"])
+        given = [(row.prompt, row.target) for row in rows]
+        return trainer.sft(Path(loop_config["base_dir"]), given, directory, job["seed"], progress)
+
+    _serve_jobs(RERANKER, loop_config, SnapshotStore(loop_config["store_root"]), train)
 
 
 def _serve_jobs(kind: Kind, loop_config: Mapping[str, Any], store: SnapshotStore, train: Train) -> None:

@@ -25,9 +25,9 @@ from actors import catalog_file, found, onnx_encoder
 from actors.catalog_file import Entry, Journal, entry_of
 from actors.core.fusion import Vectors
 from actors.core.snapshots import SnapshotStore, open_root
-from actors.core.types import Found, InputError
+from actors.core.types import BASE_VERSION, Found, InputError
 from actors.index import ENCODER_DIR, DenseIndex
-from actors.models import cache_dir
+from actors.models import cache_dir, resolve_encoder
 from actors.onnx_encoder import OnnxEncoder
 from actors.retriever import TextEncoder, moved_by
 from actors.run_dir import OpenedRelease, open_release, storage_root
@@ -44,6 +44,8 @@ class Model:
 
     version: int
     encoder: TextEncoder
+    documents: TextEncoder
+    """Embeds tools: ``encoder`` itself, or the base model's where queries alone were trained."""
     index: DenseIndex
     texts: dict[str, str]
     """Tool id -> hash of the text that ``index`` holds for it."""
@@ -131,7 +133,7 @@ class Loader:
         own = {t for t, digest in hashes.items() if model.texts.get(t) == digest}
         missing = {digest: t for t, digest in hashes.items() if t not in own and digest not in model.extra}
         if missing:
-            made = model.encoder.encode_documents([self.entries[t].tool.document for t in missing.values()])
+            made = model.documents.encode_documents([self.entries[t].tool.document for t in missing.values()])
             new = dict(zip(missing, made, strict=True))
             model.extra.update(new)
             self.embedded += len(new)
@@ -141,11 +143,15 @@ class Loader:
     def _load(self, release: OpenedRelease) -> Model:
         assert release.store is not None
         directory = release.store.fetch("retriever", release.retriever)
-        encoder = self._encoder(directory / ENCODER_DIR, release)
+        encoder = documents = self._encoder(directory / ENCODER_DIR, release)
+        if release.config.encoder.sides == "queries" and release.retriever != BASE_VERSION:
+            documents = self._encoder(resolve_encoder(release.config.encoder.model), release)
         index = DenseIndex.load(directory, half=True)
         if set(index.tool_ids) != set(self._own_texts):
             raise InputError(f"{directory}: its tools are not those of the run's catalog; run the run's own command again")
-        return Model(release.retriever, encoder, index, self._own_texts, VectorFiles(self.root, release.retriever).read())
+        return Model(
+            release.retriever, encoder, documents, index, self._own_texts, VectorFiles(self.root, release.retriever).read()
+        )
 
     def _encoder(self, source: Path, release: OpenedRelease) -> TextEncoder:
         """The encoder for serving, exported once on this machine and kept by what its weights and the exporting code hash to."""

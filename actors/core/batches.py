@@ -35,10 +35,14 @@ class EncoderRow:
 
 @dataclass(frozen=True, slots=True)
 class BatchRow:
-    """An anchor text and the ids of its documents: the positive first, then as many negatives as every row of the batch has."""
+    """An anchor text and the ids of its documents: the positive first, then as many negatives as every row of the batch has.
+
+    ``gold`` are all tools that answer it.
+    """
 
     anchor: str
     tool_ids: tuple[str, ...]
+    gold: tuple[str, ...]
 
 
 class _Stream:
@@ -93,7 +97,7 @@ class _Batch:
             while len(negatives) < count:
                 negatives.append(self._any_wrong(taken, rng))
                 taken.add(negatives[-1])
-        return [BatchRow(row.anchor, (row.tool_id, *negatives)) for row, negatives in zip(self.rows, chosen, strict=True)]
+        return [BatchRow(row.anchor, (row.tool_id, *negatives), row.gold) for row, negatives in zip(self.rows, chosen, strict=True)]
 
     def _any_wrong(self, taken: set[str], rng: random.Random) -> str:
         tools = self._catalog.tools

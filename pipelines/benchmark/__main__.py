@@ -16,11 +16,11 @@ from rich.console import Console
 from actors.core.types import InputError
 from configs.load import load as load_config
 from pipelines import compare
-from pipelines.arms import write_json, write_whole
 from pipelines.benchmark import aggregate, measure, tables
 from pipelines.benchmark.suites import Part, parts
 from pipelines.command_line import run_app
 from pipelines.evaluate import progress_bars
+from pipelines.files import write_json, write_text, write_whole
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -59,14 +59,10 @@ def _one(part: Part, overrides: list[str], seeds: range, config: str, out: Path,
         console.print(compare.draw(grid), "")
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "benchmark.json", [asdict(cell) for cell in cells])
-    write_whole(out / "benchmark.md", lambda path: _text(path, "\n\n".join(compare.markdown_grid(grid) for grid in shown) + "\n"))
+    write_text(out / "benchmark.md", "\n\n".join(compare.markdown_grid(grid) for grid in shown) + "\n")
     if any(cell.round > 0 for cell in cells):
         write_whole(out / "benchmark.svg", lambda path: tables.curve(cells).savefig(path, format="svg"))
     console.print(f"Files: {out}/benchmark.json, benchmark.md", highlight=False, soft_wrap=True)
-
-
-def _text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def main(arguments: list[str] | None = None) -> int:

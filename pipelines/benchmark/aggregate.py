@@ -11,11 +11,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
-from typing import Literal, get_args
+from typing import get_args
 
 from actors.core.ranking import interval, paired_test
-from actors.core.types import Mode, Novelty, Query
-from pipelines.compare import COHYDE, LABELS, SINGLE_ARMS, VAGUE_TIERS
+from actors.core.types import Novelty, Query
+from pipelines.compare import COHYDE, LABELS, SINGLE_ARMS, VAGUE_TIERS, ArmMode
 
 METRICS = ("nDCG@5", "R@10", "Success@5", "COMP@5")
 """Success@5 and COMP@5 differ where a query has several golds; MTRB's S@5 is COMP@5."""
@@ -31,8 +31,7 @@ class Line:
 
     arm: str
     round: int
-    mode: Mode | Literal["auto", "reranked"]
-    """``auto``: what serving chooses for each query; ``reranked``: by cosine and the reranker's likelihood."""
+    mode: ArmMode
 
     @property
     def label(self) -> str:
@@ -50,7 +49,7 @@ class Cell:
 
     arm: str
     round: int
-    mode: Mode | Literal["auto", "reranked"]
+    mode: ArmMode
     slice: str
     metric: str
     queries: int

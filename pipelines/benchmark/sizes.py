@@ -24,12 +24,12 @@ from actors.lexical import LexicalIndex
 from actors.retriever import Retriever
 from actors.run_dir import FROZEN, open_release
 from pipelines import compare, evaluate
-from pipelines.arms import write_json, write_whole
 from pipelines.benchmark import tables
 from pipelines.benchmark.aggregate import Line
 from pipelines.benchmark.tables import Point
 from pipelines.command_line import run_app
 from pipelines.evaluate import Watch, progress_bars
+from pipelines.files import write_json, write_whole
 
 METRIC = "nDCG@5"
 SIZES = "1000,5000,20000"

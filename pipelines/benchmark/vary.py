@@ -16,13 +16,13 @@ from rich.console import Console
 from actors.core.types import InputError
 from configs.load import load as load_config
 from pipelines import compare
-from pipelines.arms import write_json, write_whole
 from pipelines.benchmark import aggregate, measure, tables
 from pipelines.benchmark.aggregate import Cell, Line
 from pipelines.benchmark.suites import parts
 from pipelines.benchmark.tables import Point
 from pipelines.command_line import run_app
 from pipelines.compare import COHYDE
+from pipelines.files import write_json, write_whole
 
 SINGLES = (Line("bm25", -1, "bm25"), Line("frozen", -1, "raw"), Line("encoder_alone", -1, "raw"))
 
