@@ -5,12 +5,13 @@ Invariants: the same state, rows, shares and seed give the same weights, whether
 float32 whatever the precision; a loss or gradient that is not finite ends training with ``TrainingDiverged``.
 
 Decisions. Dropout is off: with it, attention on a CPU takes a path that makes a step 15 % slower, and gradient caching would have
-to replay it. The pull holds documents, not anchors: their base vectors are those of the frozen index, which is there already, so it
-costs nothing; a frozen copy in each step would cost 30 %, and holding anchors would hold back what vague queries must learn.
-The learning rate warms up over the first tenth of each call and falls to a tenth along a cosine: each published version is
-annealed, in rounds and in small units alike, and no call depends on how many follow. Where units are small, what is published may
-be a running mean of the weights (Polyak and Juditsky, 1992), while training goes on from the last ones: a few noisy steps then move
-what is served by little.
+to replay it. Where queries alone learn, the base vectors of the whole catalog are the other side of each batch; rows of one tool
+still never meet in one, so that no tool is asked for twice in a step. The pull holds documents, not anchors: their base vectors
+are those of the frozen index, which is there already, so it costs nothing; a frozen copy in each step would cost 30 %, and holding
+anchors would hold back what vague queries must learn. The learning rate warms up over the first tenth of each call and falls to a
+tenth along a cosine: each published version is annealed, in rounds and in small units alike, and no call depends on how many
+follow. Where units are small, what is published may be a running mean of the weights (Polyak and Juditsky, 1992), while training
+goes on from the last ones: a few noisy steps then move what is served by little.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ LABELS = {
 }
 _MAIN_MODE: dict[str, Mode] = {"bm25": "bm25", "frozen": "raw", "encoder_alone": "raw"}
 _SHOWN_METRICS = {"nDCG@5": "NDCG@5", "R@10": "R@10", "COMP@10": "COMP@10"}
-_COHYDE_MODES: tuple[ArmMode, ...] = ("raw", "fused", "hybrid", "reranked")
+_COHYDE_MODES: tuple[ArmMode, ...] = ("raw", "fused", "reranked", "hybrid")
 
 Tools = Literal["all", "seen", "unseen"]
 TOOLS: tuple[Tools, ...] = ("all", "seen", "unseen")
@@ -323,7 +323,7 @@ def _difference_cell(row: Row, name: str) -> Cell:
     difference, p_value = row["difference"], row["p_value"]
     assert difference is not None and p_value is not None
     if name == "strongest single":
-        return Cell(f"{component(row['against'])} {100 * (row['value'] - difference):.1f}")
+        return Cell(component(row["against"]))
     significant = verdict(difference, p_value) != "not distinguishable"
     return (
         Cell(f"{100 * difference:+.1f}", significant) if name == "diff" else Cell(f"{p_value:.3f}" if p_value >= 0.001 else "<.001")

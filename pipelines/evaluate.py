@@ -39,6 +39,7 @@ from configs.schema import CatalogConfig
 from pipelines import catalogs
 from pipelines.command_line import run_app
 from pipelines.files import write_json, write_whole
+from pipelines.likelihoods import likelihoods_of
 
 DEPTH = 100
 REWRITE_MODES = ("rewrite", "fused", "hybrid")
@@ -167,7 +168,7 @@ def run(
     benchmark: str,
     split: Split,
     release_name: str,
-    mode: Mode,
+    mode: Mode | Literal["reranked"],
     *,
     services: str | None = None,
     document_tokens: int | None = None,
@@ -188,7 +189,13 @@ def run(
         retriever.vectors(texts, watch(f"Embedding {len(texts)} queries"))
         if mode in REWRITE_MODES:
             rewrites = make_rewrites(release, retriever, corpus.catalog, texts, watch)
-        rankings = retriever.rank(texts, rewrites, mode, release.fusion_weight, DEPTH)
+        ranked_by: Mode = "raw" if mode == "reranked" else mode
+        rankings = retriever.rank(texts, rewrites, ranked_by, release.fusion_weight, DEPTH)
+        if mode == "reranked":
+            reader = likelihoods_of(release, corpus.catalog.by_id)
+            if reader is None:
+                raise InputError(f"--mode reranked: {release_name} has no reranker that dev gave a weight; use --mode raw")
+            rankings = reader.rerank(queries, rankings, release.rerank_weight, watch(f"Reading tools of {len(queries)} queries"))
     per_query = measure(queries, rankings)
     record = {
         "benchmark": benchmark,
@@ -248,7 +255,7 @@ def evaluate(
     benchmark: Annotated[str, typer.Option(help="aws, or a folder as beir:DIR, toolret:DIR, mair:DIR, mtrb:DIR.")],
     release: Annotated[str, typer.Option(help="RUN_DIR[@version], or frozen.")] = FROZEN,
     split: Annotated[Literal["train", "dev", "test"], typer.Option(help="Which queries.")] = "test",
-    mode: Annotated[Literal["bm25", "raw", "rewrite", "fused", "hybrid"], typer.Option(help="How to rank.")] = "raw",
+    mode: Annotated[Literal["bm25", "raw", "rewrite", "fused", "hybrid", "reranked"], typer.Option(help="How to rank.")] = "raw",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
     per_query: Annotated[Path | None, typer.Option(help="Per-query Parquet; by default beside the JSON file.")] = None,
     services: Annotated[str | None, typer.Option(help="aws: demo, all or names parted by commas; default the run's.")] = None,

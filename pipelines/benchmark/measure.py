@@ -28,6 +28,7 @@ from pipelines.benchmark.aggregate import Figures, Line
 from pipelines.benchmark.cost import Cost, costs
 from pipelines.benchmark.suites import Part
 from pipelines.evaluate import Watch
+from pipelines.likelihoods import likelihoods_of
 from pipelines.run_dirs import check_run_dir
 from pipelines.units import ENCODER_ALONE
 
@@ -120,6 +121,10 @@ def _release(name: str, release: OpenedRelease, corpus: Corpus, queries: Sequenc
         chosen: Mode = mode if rewrites else plain
         found[Line("cohyde", -1, mode)] = evaluate.evaluate_mode(retriever, queries, rewrites, chosen, release.fusion_weight)
     found[Line("cohyde", -1, "auto")] = _auto(release, retriever, queries, found)
+    if reader := likelihoods_of(release, corpus.catalog.by_id):
+        rankings = retriever.rank([q.text for q in queries], None, "raw", 0.0, evaluate.DEPTH)
+        ranked = reader.rerank(queries, rankings, release.rerank_weight, watch(f"Reading what {name} finds"))
+        found[Line("cohyde", -1, "reranked")] = evaluate.measure(queries, ranked)
     root = storage_root(release.config, Path(name.rpartition("@")[0] or name))
     store = SnapshotStore(f"{root}/arms/{ENCODER_ALONE.name}/snapshots")
     if (newest := store.latest("retriever")) is not None:

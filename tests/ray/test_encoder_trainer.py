@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from actors.core.batches import EncoderRow
 from actors.core.types import Catalog, Tool
 from actors.encoder import Encoder
 from actors.encoder_trainer import EncoderTrainer
+from actors.index import DenseIndex
+from actors.index_builder import IndexBuilder
+from actors.losses import CatalogInfoNCE
 from actors.training import TrainingDiverged
 from configs.schema import EncoderConfig
 from tests.tiny_models import make_encoder
@@ -142,3 +146,36 @@ def test_mined_negatives_are_pushed_away(base: Path) -> None:
 def test_a_run_that_diverges_ends_with_its_step(base: Path) -> None:
     with pytest.raises(TrainingDiverged, match=r"(loss|grad_norm) is (nan|inf) at step \d+ of 20"):
         trainer(base, learning_rate=1e38).train(ROWS, SHARES, 20, 1)
+
+
+def test_queries_alone_learn_to_meet_vectors_that_stay(base: Path, tmp_path: Path) -> None:
+    changes = {"sides": "queries", "model": str(base), "anchor_weight": 0.0, "mined_negatives": 0}
+    learner = trainer(base, **changes)
+    metrics = learner.train(ROWS, SHARES, 40, 1)
+    assert metrics["loss_last"] < 0.5 * metrics["loss_first"]
+    learner.save(tmp_path / "encoder")
+    config = SMALL.model_copy(update=changes)
+    encoder, frozen = Encoder(tmp_path / "encoder", config, "float32", 1), Encoder(base, config, "float32", 1)
+    documents = [tool.document for tool in TOOLS]
+    assert np.array_equal(encoder.encode_documents(documents), frozen.encode_documents(documents))
+    cosines = encoder.encode_queries([r.anchor for r in ROWS]) @ encoder.encode_documents(documents).T
+    assert [TOOLS[i].tool_id for i in cosines.argmax(axis=1)] == [r.tool_id for r in ROWS]
+    IndexBuilder(config, CATALOG, "float32", 1, base).build(tmp_path / "encoder", tmp_path)
+    assert np.allclose(DenseIndex.load(tmp_path).vectors, frozen.encode_documents(documents), atol=1e-6)
+
+
+def test_another_right_tool_is_no_negative_where_every_tool_is_one(base: Path) -> None:
+    vectors = torch.eye(3)
+    loss = CatalogInfoNCE(FixedEmbedding(vectors[:1]), 1.0, vectors, torch.tensor([0]), [[1]])  # type: ignore[arg-type]
+    features = [{"attention_mask": torch.ones(1, 2), "input_ids": torch.ones(1, 2)}]
+    # Scores 1, masked, 0: the loss is that of two tools, not of three.
+    assert float(loss(features, torch.tensor([0]))) == pytest.approx(-math.log(math.e / (math.e + 1)), abs=1e-6)
+
+
+class FixedEmbedding(torch.nn.Module):
+    def __init__(self, vectors: torch.Tensor) -> None:
+        super().__init__()
+        self.vectors = vectors
+
+    def forward(self, features: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {"sentence_embedding": self.vectors[: len(features["input_ids"])]}

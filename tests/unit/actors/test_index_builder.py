@@ -27,6 +27,10 @@ class LengthEncoder:
     def __init__(self, model_dir: Path, config: EncoderConfig, precision: str, threads: int | None) -> None:
         self.model_dir, self.precision, self.document_tokens = model_dir, precision, config.document_tokens
 
+    @property
+    def documents(self) -> LengthEncoder:
+        return self
+
     def encode_documents(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
         LengthEncoder.calls += 1
         return np.array([[len(text), 0] for text in texts], dtype=np.float32)

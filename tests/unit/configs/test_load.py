@@ -125,7 +125,7 @@ def test_every_field_is_described_and_the_config_stays_small() -> None:
     sections = {key.rpartition(".")[0] for key in described if "." in key}
     leaves = [key for key in described if key not in sections]
     assert [key for key in leaves if not described[key]] == []
-    assert len([key for key in leaves if not key.startswith("placement.")]) <= 79
+    assert len([key for key in leaves if not key.startswith("placement.")]) <= 82
 
 
 @pytest.mark.parametrize("path", [p for p in SHIPPED if p.stem != "serve"], ids=lambda p: p.stem)
@@ -139,3 +139,11 @@ def test_a_frozen_encoder_goes_with_rounds_without_trained_baselines() -> None:
     for left_out in settings[1:]:
         with pytest.raises(InputError, match=r"encoder.frozen=true needs loop.mode=rounds, loop.baselines=\[\] and"):
             load(None, [s for s in settings if s != left_out])
+
+
+def test_queries_alone_learn_without_what_moves_tools(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("encoder: {sides: queries, mined_negatives: 0}\n")
+    with pytest.raises(InputError, match=r"sides=queries needs .*anchor_weight=0"):
+        load(str(path), [])
+    assert load(str(path), ["encoder.anchor_weight=0"]).encoder.sides == "queries"
