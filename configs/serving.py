@@ -57,13 +57,17 @@ class ServingConfig(Section):
     rewriter_replicas: Count = 1
     """Processes that hold the rewriter; 0 serves raw results alone, and answers say so."""
     rewriter_threads: Positive = 2
-    """Threads that one rewriter computes with."""
+    """Threads that one rewriter, or reranker, computes with."""
     rewriter_cpus: Annotated[float, Field(ge=0)] = 0.5
-    """Logical CPUs of one rewriter (Ray's number)."""
+    """Logical CPUs of one rewriter, or reranker (Ray's number)."""
     rewrite_timeout_s: Annotated[float, Field(gt=0)] = 2.0
     """A search waits this long for its rewrite, then answers without it."""
     rewrites_kept: Count = 10_000
     """Rewrites that a replica remembers, by rewriter, retriever and query."""
+    reranker_replicas: Count = 1
+    """Processes that hold the reranker, where the run trained one; 0 reranks nothing."""
+    rerank_timeout_s: Annotated[float, Field(gt=0)] = 5.0
+    """A search that asks to be reranked waits this long, then answers as it was found."""
     explore_share: Share = 0.02
     """Share of the answers in which one place below the first goes to a tool from further down, for the log's sake."""
     look_every_s: Annotated[float, Field(gt=0)] = 0.5

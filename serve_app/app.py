@@ -1,8 +1,8 @@
 """Serving on Ray Serve: ``serve run serve_app.app:build run=RUN_DIR`` or ``serve deploy configs/serve.yaml``.
 
-Two deployments: ``Search``, the ingress, which holds encoder and index in its own process, because a hop to another one costs as
-much as embedding a query; and ``Rewriter``, which holds the LLM and scales apart. Invariants: nothing of a search waits for the
-rewriter longer than its time box; a replica answers no request before it can search.
+Three deployments: ``Search``, the ingress, which holds encoder and index in its own process, because a hop to another one costs as
+much as embedding a query; ``Rewriter``, which holds the LLM, and ``Reranker``, which holds it turned round, each scaled apart.
+Invariants: nothing of a search waits for a model longer than its time box; a replica answers no request before it can search.
 """
 
 from __future__ import annotations
@@ -23,15 +23,18 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from ray.util.metrics import Counter, Gauge, Histogram
 
+from actors.core.types import Tool
 from actors.hosts import RewriterHost
 from actors.models import native_precision, resolve_rewriter
-from actors.run_dir import open_release
+from actors.run_dir import RERANKER, open_release
 from configs.schema import RewriterConfig
 from configs.serving import ServingConfig, parse
 from serve_app.api import make_app
 from serve_app.problems import ProblemError
 from serve_app.replica import Replica
-from serve_app.rewriter import RewriterGone, RewriteServer
+from serve_app.reranker import Reader, RerankServer
+from serve_app.rewriter import RewriteServer
+from serve_app.time_box import ModelGoneError
 
 logger = logging.getLogger(__name__)
 APPLICATION = "cohyde"
@@ -70,6 +73,30 @@ class Measures:
             metric.inc(value, dict(labels))
 
 
+class RerankerCalls:
+    """The reranker's deployment as a replica sees it."""
+
+    def __init__(self, handle: DeploymentHandle[Any]) -> None:
+        """``handle`` is to ``Reranker``."""
+        self._handle = handle
+
+    async def __call__(self, query: str, tools: Sequence[Tool]) -> list[float]:
+        """Likelihoods of a query given each tool. Raises ``ModelGoneError``."""
+        found: list[float] = await _answered(self._handle.likelihoods.remote(query, list(tools)), "the reranker")
+        return found
+
+
+async def _answered(response: Any, who: str) -> Any:
+    """What a deployment answers. Raises ``ModelGoneError`` where it does not."""
+    try:
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            return await response
+    except TimeoutError as error:
+        raise ModelGoneError(f"{who} did not answer in {CALL_TIMEOUT_S:.0f} s") from error
+    except (RayError, RayServeException) as error:
+        raise ModelGoneError(f"{who} is away ({type(error).__name__})") from error
+
+
 class RewriterCalls:
     """The rewriter's deployment as a replica sees it."""
 
@@ -81,14 +108,8 @@ class RewriterCalls:
         """Told when a version was loaded."""
 
     async def __call__(self, version: int, query: str, titles: Sequence[str]) -> list[str]:
-        """The rewrites of a query. Raises ``RewriterGone``."""
-        try:
-            async with asyncio.timeout(CALL_TIMEOUT_S):
-                made: list[str] = await self._handle.rewrite.remote(version, query, list(titles))
-        except TimeoutError as error:
-            raise RewriterGone(f"the rewriter did not answer in {CALL_TIMEOUT_S:.0f} s") from error
-        except (RayError, RayServeException) as error:
-            raise RewriterGone(f"the rewriter is away ({type(error).__name__})") from error
+        """The rewrites of a query. Raises ``ModelGoneError``."""
+        made: list[str] = await _answered(self._handle.rewrite.remote(version, query, list(titles)), "the rewriter")
         return made
 
     def prepare(self, version: int) -> None:
@@ -166,18 +187,42 @@ class Rewriter:
         await self._server.prepare(version)
 
 
+@serve.deployment(name="Reranker", logging_config=QUIET)
+class Reranker:
+    """The LLM turned round, in a process of its own."""
+
+    def __init__(self, settings: ServingConfig) -> None:
+        """The model is loaded by the first call."""
+        self._server = RerankServer(lambda: _reader(settings))
+
+    async def likelihoods(self, query: str, tools: list[Tool]) -> list[float]:
+        """Of one query given each tool."""
+        return await self._server.likelihoods(query, tools)
+
+
+def _reader(settings: ServingConfig) -> Reader:
+    from actors.reranker import Reranker as Model
+
+    release = open_release(settings.run, "run")
+    assert release.store is not None
+    return Model(release.store.fetch(RERANKER, 0), native_precision(release.config.precision), settings.rewriter_threads)
+
+
 @serve.deployment(name="Search", logging_config=QUIET)
 @serve.ingress()
 class Search:
     """The ingress: encoder, index and HTTP in one process."""
 
-    def __init__(self, settings: ServingConfig, rewriter: DeploymentHandle[Any] | None) -> None:
+    def __init__(
+        self, settings: ServingConfig, rewriter: DeploymentHandle[Any] | None, reranker: DeploymentHandle[Any] | None
+    ) -> None:
         """Load the served release; the replica counts as started when this returns."""
         self._settings = settings
         # The threads that compute must not keep the event loop from its turn for Python's usual 5 ms.
         sys.setswitchinterval(SWITCH_S)
         calls = None if rewriter is None else RewriterCalls(rewriter)
-        self._replica = Replica(settings, calls, calls.prepare if calls else _no_preparing, Measures())
+        rerank = None if reranker is None else RerankerCalls(reranker)
+        self._replica = Replica(settings, calls, calls.prepare if calls else _no_preparing, Measures(), rerank)
         if calls:
             calls.on_ready = self._replica.rewriter.ready
 
@@ -197,20 +242,23 @@ def build(args: dict[str, Any]) -> Application:
     """
     given = parse(args)
     settings = given.model_copy(update=_absolute(given))
-    open_release(settings.run, "run")
+    store = open_release(settings.run, "run").store
     # Each of a replica's threads computes a batch of its own.
     threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     options = {"num_cpus": settings.cpus, "memory": int(settings.memory_gb * 1e9), "runtime_env": {"env_vars": threads}}
-    rewriter = None
-    if settings.rewriter_replicas:
-        theirs = {**threads, "OMP_NUM_THREADS": str(settings.rewriter_threads)}
+    theirs = {**threads, "OMP_NUM_THREADS": str(settings.rewriter_threads)}
+
+    def model(deployment: Any, replicas: int) -> Any:
         # The decorators' types do not say what they return.
-        deployment: Any = Rewriter
-        rewriter = deployment.options(
-            num_replicas=settings.rewriter_replicas,
+        return deployment.options(
+            num_replicas=replicas,
             max_ongoing_requests=64,
             ray_actor_options={"num_cpus": settings.rewriter_cpus, "runtime_env": {"env_vars": theirs}},
         ).bind(settings)
+
+    rewriter = model(Rewriter, settings.rewriter_replicas) if settings.rewriter_replicas else None
+    reads = settings.reranker_replicas and store is not None and store.has(RERANKER, 0)
+    reranker = model(Reranker, settings.reranker_replicas) if reads else None
     search: Any = Search
     application: Application = search.options(
         num_replicas=settings.replicas,
@@ -218,7 +266,7 @@ def build(args: dict[str, Any]) -> Application:
         max_ongoing_requests=4 * settings.limits.concurrent_requests,
         ray_actor_options=options,
         graceful_shutdown_timeout_s=10,
-    ).bind(settings, rewriter)
+    ).bind(settings, rewriter, reranker)
     return application
 
 

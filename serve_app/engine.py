@@ -11,16 +11,18 @@ import random
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from actors.catalog_file import Entry
 from actors.core.answers import explore, put_first, within_budget
+from actors.core.fusion import reranked
 from actors.core.limits import DEPTH, adaptive_count, rewriting_pays
 from configs.serving import ServingConfig
 from serve_app.batcher import Batcher
 from serve_app.keys import Client
 from serve_app.problems import ProblemError
 from serve_app.query_log import QueryLog
+from serve_app.reranker import RerankClient
 from serve_app.rewriter import RewriteClient
 from serve_app.schema.search import Explanation, FoundTool, SearchAnswer, SearchRequest, Timings, UsedMode
 from serve_app.view import Ask, Ranked, View, plain_name
@@ -39,15 +41,18 @@ class Outcome:
     mode: UsedMode
     rewrites: tuple[str, ...]
     degraded: str | None
-    rewrite_ms: float | None
+    rewrite_ms: float | None = None
+    rerank_ms: float | None = None
+    likelihoods: dict[str, float] = field(default_factory=dict)
+    """Of the query given a tool, where they were read."""
 
 
 class Engine:
     """Answers searches; ``view`` is replaced by whoever watches the run."""
 
-    def __init__(self, settings: ServingConfig, view: View, rewriter: RewriteClient, log: QueryLog) -> None:
+    def __init__(self, settings: ServingConfig, view: View, rewriter: RewriteClient, reranker: RerankClient, log: QueryLog) -> None:
         """``view`` is what answers until another takes its place."""
-        self.view, self.rewriter, self.log = view, rewriter, log
+        self.view, self.rewriter, self.reranker, self.log = view, rewriter, reranker, log
         self._settings = settings
         # Half of a thread's fair part: in more the first wait for the last, in less scans are not shared.
         parts = 2 * settings.threads
@@ -59,15 +64,17 @@ class Engine:
         started, view = time.perf_counter(), self.view
         namespaces = self.visible(request, client)
         self._check(request, view, namespaces)
-        depth = min((request.k or DEPTH) + FURTHER, len(view.entries))
+        read = view.release.config.retrieval.rerank_depth if request.mode == "reranked" else 0
+        depth = min(max((request.k or DEPTH) + FURTHER, read), len(view.entries))
         raw = await self._batcher.submit((view, Ask(request.query, max(depth, 1), namespaces=namespaces)))
         outcome = await self._rank(request, view, raw, depth, namespaces)
-        search_ms = 1000 * (time.perf_counter() - started) - (outcome.rewrite_ms or 0.0)
+        search_ms = 1000 * (time.perf_counter() - started) - (outcome.rewrite_ms or 0.0) - (outcome.rerank_ms or 0.0)
         answer = self._answer(request, client, view, raw, outcome, namespaces)
         answer.timings = Timings(
             total_ms=round(1000 * (time.perf_counter() - started), 3),
             search_ms=round(search_ms, 3),
             rewrite_ms=None if outcome.rewrite_ms is None else round(outcome.rewrite_ms, 3),
+            rerank_ms=None if outcome.rerank_ms is None else round(outcome.rerank_ms, 3),
         )
         return answer
 
@@ -93,12 +100,14 @@ class Engine:
         self, request: SearchRequest, view: View, raw: Ranked, depth: int, namespaces: tuple[str, ...] | None
     ) -> Outcome:
         mode = self._mode(request, view, raw)
+        if mode == "reranked":
+            return await self._reranked(request, view, raw)
         weight = 1.0 if mode == "rewrite" else view.release.fusion_weight
         if mode == "raw" or (mode == "fused" and weight == 0):
-            return Outcome(raw, mode, (), None, None)
+            return Outcome(raw, mode, (), None)
         if weight == 0:
             ask = Ask(request.query, max(depth, 1), hybrid=True, namespaces=namespaces)
-            return Outcome(await self._batcher.submit((view, ask)), mode, (), None, None)
+            return Outcome(await self._batcher.submit((view, ask)), mode, (), None)
         started = time.perf_counter()
         titles = [view.entries[t].tool.title for t, _ in raw.ranking[: view.release.config.rewriter.context_tools]]
         made = await self.rewriter.rewrite(view.release.rewriter, view.release.retriever, request.query, titles)
@@ -108,6 +117,20 @@ class Engine:
             return Outcome(raw, "raw", (), degraded, rewrite_ms)
         ask = Ask(request.query, max(depth, 1), rewrites, weight, mode == "hybrid", namespaces)
         return Outcome(await self._batcher.submit((view, ask)), mode, rewrites, degraded, rewrite_ms)
+
+    async def _reranked(self, request: SearchRequest, view: View, raw: Ranked) -> Outcome:
+        """The first tools by cosine and how likely each makes the query; as they were found where that is not known in time."""
+        weight = view.release.rerank_weight
+        if not weight:
+            return Outcome(raw, "raw", (), "not reranked: the release has no reranker that its dev queries gave a weight")
+        started = time.perf_counter()
+        first = [t for t, _ in raw.ranking[: view.release.config.retrieval.rerank_depth]]
+        found = await self.reranker.likelihoods(request.query, [view.entries[t].tool for t in first])
+        rerank_ms = 1000 * (time.perf_counter() - started)
+        if isinstance(found, str):
+            return Outcome(raw, "raw", (), f"not reranked: {found}", rerank_ms=rerank_ms)
+        ordered = replace(raw, ranking=reranked(raw.ranking, found, weight))
+        return Outcome(ordered, "reranked", (), None, rerank_ms=rerank_ms, likelihoods=dict(zip(first, found, strict=True)))
 
     def _mode(self, request: SearchRequest, view: View, raw: Ranked) -> UsedMode:
         if request.mode != "auto":
@@ -130,9 +153,9 @@ class Engine:
         top = raw.ranking[0][1] if raw.ranking else -1.0
         abstained = not exact and top < least
         found = [] if abstained else self._above(request, outcome, view)
-        count = (
-            request.k if request.k is not None else max(adaptive_count([s for _, s in outcome.ranked.ranking], limits), len(exact))
-        )
+        # How many are worth showing was fitted on cosines.
+        scored = raw if outcome.mode == "reranked" else outcome.ranked
+        count = request.k if request.k is not None else max(adaptive_count([s for _, s in scored.ranking], limits), len(exact))
         fixed = list(dict.fromkeys([*request.pinned, *exact]))
         ordered = put_first(found, exact, request.pinned, lambda t: view.cosines(raw.query, [t])[0])
         shown, further = ordered[: max(count, len(fixed))], ordered[max(count, len(fixed)) :]
@@ -159,12 +182,12 @@ class Engine:
         )
 
     def _above(self, request: SearchRequest, outcome: Outcome, view: View) -> list[tuple[str, float]]:
-        """Tools of the ranking with the cosine that was asked for; a rank sum is no cosine, so there the query's own counts."""
+        """Tools of the ranking with the cosine that was asked for; where scores are no cosines, the query's own count."""
         ranking = list(outcome.ranked.ranking)
         if request.min_score is None or request.min_score <= -1:
             return ranking
         scores = [s for _, s in ranking]
-        if outcome.mode == "hybrid":
+        if outcome.mode in ("hybrid", "reranked"):
             scores = view.cosines(outcome.ranked.query, [t for t, _ in ranking])
         return [found for found, score in zip(ranking, scores, strict=True) if score >= request.min_score]
 
@@ -186,6 +209,7 @@ class Engine:
             tool.explanation = Explanation(
                 query_cosine=round(by_query[place], 6),
                 rewrite_cosine=None if (cosine := by_rewrite[place]) is None else round(cosine, 6),
+                likelihood=outcome.likelihoods.get(tool.tool_id),
                 words=outcome.ranked.words.get(tool.tool_id),
                 moved=tool.tool_id in view.moved,
                 exact_name=tool.tool_id in exact,

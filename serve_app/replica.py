@@ -19,6 +19,7 @@ from serve_app.engine import Engine
 from serve_app.keys import Client
 from serve_app.problems import ProblemError
 from serve_app.query_log import QueryLog
+from serve_app.reranker import RerankCall, RerankClient
 from serve_app.rewriter import Call, RewriteClient
 from serve_app.schema.catalog import BulkRequest, ChangeAnswer, ToolAnswer, ToolBody
 from serve_app.schema.operation import ReadyAnswer, ReleaseEntry, ReleasesAnswer
@@ -46,8 +47,16 @@ Observe = Callable[[str, float, Mapping[str, str]], None]
 class Replica:
     """Everything that the routes call."""
 
-    def __init__(self, settings: ServingConfig, call: Call | None, prepare: Callable[[int], None], observe: Observe) -> None:
-        """Load the served release. ``call`` asks the rewriter (None: there is none), ``prepare`` has it load a version ahead.
+    def __init__(
+        self,
+        settings: ServingConfig,
+        call: Call | None,
+        prepare: Callable[[int], None],
+        observe: Observe,
+        rerank: RerankCall | None = None,
+    ) -> None:
+        """Load the served release. ``call`` asks the rewriter (None: there is none), ``prepare`` has it load a version ahead;
+        ``rerank`` asks the reranker.
 
         Raises InputError where the run has no release that can be loaded.
         """
@@ -56,7 +65,8 @@ class Replica:
         self._log = QueryLog(directory, settings.log_file_bytes)
         self.rewriter = RewriteClient(call, settings.rewrite_timeout_s, settings.rewrites_kept)
         self._watcher = Watcher(settings, self._take, prepare)
-        self.engine = Engine(settings, self._watcher.view, self.rewriter, self._log)
+        reranker = RerankClient(rerank, settings.rerank_timeout_s, settings.rewrites_kept)
+        self.engine = Engine(settings, self._watcher.view, self.rewriter, reranker, self._log)
         self._told_lost = 0
         self._shadow: Shadow | None = None
         if settings.shadow is not None:
@@ -142,7 +152,12 @@ class Replica:
         view = self.engine.view
         degraded = [text for text in (self._watcher.refused, self._log.broken) if text]
         return ReadyAnswer(
-            status="ready", release=view.name, tools=len(view.entries), rewriter=self.rewriter.state, degraded=degraded
+            status="ready",
+            release=view.name,
+            tools=len(view.entries),
+            rewriter=self.rewriter.state,
+            reranker=self.engine.reranker.state,
+            degraded=degraded,
         )
 
     def _take(self, view: View) -> None:

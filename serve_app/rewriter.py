@@ -6,13 +6,12 @@ a search waits ``rewrite_timeout_s`` at most and is answered without a rewrite w
 
 from __future__ import annotations
 
-import asyncio
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from actors.hosts import RewriterHost
 from serve_app.batcher import Batcher
+from serve_app.time_box import TimeBox
 
 BATCH_QUERIES = 16
 SEED = 17
@@ -58,11 +57,7 @@ class RewriteServer:
 
 
 Call = Callable[[int, str, Sequence[str]], Awaitable[list[str]]]
-"""Asks the rewriter: (version, query, titles) -> rewrites. Raises ``RewriterGone`` where it does not answer."""
-
-
-class RewriterGone(RuntimeError):
-    """The rewriter does not answer; the message says why."""
+"""Asks the rewriter: (version, query, titles) -> rewrites. Raises ``ModelGoneError`` where it does not answer."""
 
 
 class RewriteClient:
@@ -70,58 +65,30 @@ class RewriteClient:
 
     def __init__(self, call: Call | None, timeout_s: float, kept: int) -> None:
         """``call`` None: there is no rewriter."""
-        self._call, self._timeout_s, self._kept = call, timeout_s, kept
-        self._memory: OrderedDict[tuple[int, int, str], list[str]] = OrderedDict()
-        self._under_way: dict[tuple[int, int, str], asyncio.Task[list[str]]] = {}
-        self.state = "off" if call is None else "starting"
-        """"off", "starting", "ready", or what is wrong with it."""
+        self._call = call
+        self._box: TimeBox[tuple[int, int, str], list[str]] = TimeBox("the rewriter", timeout_s, kept)
+
+    @property
+    def state(self) -> str:
+        """ "off", "starting", "ready", or what is wrong with it."""
+        return "off" if self._call is None else self._box.state
 
     def ready(self) -> None:
         """The rewriter has loaded what it is asked for."""
-        self.state = "ready"
+        self._box.state = "ready"
 
     def known(self, rewriter: int, retriever: int, query: str) -> list[str] | None:
         """A rewrite that was made before; None where there is none."""
-        key = (rewriter, retriever, query)
-        if key in self._memory:
-            self._memory.move_to_end(key)
-        return self._memory.get(key)
+        return self._box.known((rewriter, retriever, query))
 
     async def rewrite(self, rewriter: int, retriever: int, query: str, titles: Sequence[str]) -> list[str] | str:
         """Usable rewrites; or in words why there are none. One that comes too late is remembered for the next search."""
-        known = self.known(rewriter, retriever, query)
-        if known is not None:
-            return known or "the rewriter wrote nothing usable"
-        if self._call is None:
+        call = self._call
+        if call is None:
             return "there is no rewriter"
-        key = (rewriter, retriever, query)
-        task = self._under_way.get(key)
-        if task is None:
-            task = self._under_way[key] = asyncio.ensure_future(self._made(key, titles))
-            task.add_done_callback(lambda done: self._forget(key, done))
-        try:
-            made = await asyncio.wait_for(asyncio.shield(task), self._timeout_s)
-        except TimeoutError:
-            return f"the rewriter took longer than {self._timeout_s:g} s"
-        except RewriterGone as error:
-            return str(error)
+
+        async def usable() -> list[str]:
+            return [text for text in await call(rewriter, query, titles) if text.strip()]
+
+        made = await self._box.get((rewriter, retriever, query), usable)
         return made or "the rewriter wrote nothing usable"
-
-    def _forget(self, key: tuple[int, int, str], done: asyncio.Task[list[str]]) -> None:
-        self._under_way.pop(key, None)
-        if not done.cancelled():
-            # Looked at, so that a failure nobody waited for is not complained about.
-            done.exception()
-
-    async def _made(self, key: tuple[int, int, str], titles: Sequence[str]) -> list[str]:
-        assert self._call is not None
-        try:
-            made = [text for text in await self._call(key[0], key[2], titles) if text.strip()]
-        except RewriterGone as error:
-            self.state = str(error)
-            raise
-        self.ready()
-        self._memory[key] = made
-        while len(self._memory) > self._kept:
-            self._memory.popitem(last=False)
-        return made

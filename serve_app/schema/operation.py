@@ -60,6 +60,7 @@ class ReadyAnswer(BaseModel):
     release: str
     tools: int
     rewriter: str
+    reranker: str
     """"ready", "starting", "off", or what is wrong."""
     degraded: list[str]
     """What is not as it should be, as a query log that cannot be written."""

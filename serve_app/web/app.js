@@ -169,9 +169,10 @@ function showAnswer(column, asked, answer) {
   $(".facts", column).textContent = facts.join(" · ");
   $(".problem", column).textContent = "";
   $(".rewrites", column).replaceChildren(...rewriteNotes(asked, answer));
-  // Cosines are shown as they are; sums of reciprocal ranks only mean something beside each other.
+  // Cosines are shown as they are; sums of reciprocal ranks only mean something beside each other; a likelihood has no full length.
   const full = mode === "hybrid" ? Math.max(...tools.map((tool) => tool.score)) : 1;
-  const items = tools.map((tool) => toolItem(tool, answer.request_id, full));
+  const share = (tool) => (mode === "reranked" ? tool.explanation.query_cosine : tool.score / full);
+  const items = tools.map((tool) => toolItem(tool, answer.request_id, share(tool)));
   $(".tools", column).replaceChildren(...(items.length ? items : [el("li", { class: "hint" }, "No tools.")]));
 }
 
@@ -180,8 +181,8 @@ function showFailure(column, error) {
   $(".problem", column).textContent = error.message;
 }
 
-function milliseconds({ total_ms: total, search_ms: found, rewrite_ms: rewritten }) {
-  const parts = Object.entries({ search: found, rewrite: rewritten }).filter(([, value]) => value != null);
+function milliseconds({ total_ms: total, search_ms: found, rewrite_ms: rewritten, rerank_ms: read }) {
+  const parts = Object.entries({ search: found, rewrite: rewritten, rerank: read }).filter(([, value]) => value != null);
   return `${total.toFixed(0)} ms (${parts.map(([name, value]) => `${name} ${value.toFixed(0)}`).join(", ")})`;
 }
 
@@ -190,11 +191,11 @@ function rewriteNotes(asked, { rewrites, degraded, mode }) {
   const decided = asked === "auto" && mode === "raw";
   const why = decided ? "No rewrite: by the release's rule it does not pay for this query." : "No rewrite was used.";
   if (degraded) notes.push(el("p", { class: "warn" }, degraded));
-  else if (!notes.length && asked !== "raw") notes.push(el("p", { class: "hint" }, why));
+  else if (!notes.length && !["raw", "reranked"].includes(asked)) notes.push(el("p", { class: "hint" }, why));
   return notes;
 }
 
-function toolItem(tool, requestId, full) {
+function toolItem(tool, requestId, share) {
   const title = tool.title || tool.name;
   const head = [
     el("span", { class: "rank" }, String(tool.rank)),
@@ -203,7 +204,7 @@ function toolItem(tool, requestId, full) {
     el("span", { class: "score" }, tool.score.toFixed(3)),
   ];
   const reasons = tool.explanation ? why(tool.explanation) : [];
-  const parts = [el("div", { class: "tool-head" }, ...head), scoreBar(tool.score / full), el("code", {}, tool.tool_id)];
+  const parts = [el("div", { class: "tool-head" }, ...head), scoreBar(share), el("code", {}, tool.tool_id)];
   parts.push(description(tool), ...reasons, feedbackButtons(tool.tool_id, title, requestId));
   return el("li", { class: "tool", "data-tool": tool.tool_id, "data-rank": tool.rank }, ...parts);
 }
@@ -223,8 +224,8 @@ function description(tool) {
 }
 
 function why(explanation) {
-  const { query_cosine: query, rewrite_cosine: rewrite, words, shared_words: shared } = explanation;
-  const figures = Object.entries({ "query cosine": query, "rewrite cosine": rewrite, BM25: words })
+  const { query_cosine: query, rewrite_cosine: rewrite, likelihood, words, shared_words: shared } = explanation;
+  const figures = Object.entries({ "query cosine": query, "rewrite cosine": rewrite, "log-likelihood": likelihood, BM25: words })
     .filter(([, value]) => value != null)
     .map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value.toFixed(3))));
   const badges = BADGES.filter(([name]) => explanation[name]).map(([, text, title]) => el("span", { class: "badge", title }, text));

@@ -23,8 +23,10 @@ from serve_app.engine import Engine
 from serve_app.keys import SCOPES, Client
 from serve_app.problems import ProblemError
 from serve_app.query_log import QueryLog
+from serve_app.reranker import RerankClient, RerankServer
 from serve_app.rewriter import RewriteClient
 from serve_app.schema.search import SearchAnswer, SearchRequest
+from serve_app.time_box import ModelGoneError
 from serve_app.view import View
 from tests.fakes_retrieval import TableEncoder
 
@@ -44,9 +46,9 @@ def view(weight: float = 0.5, limits: Limits | None = None, names: Sequence[str]
     return View(release, TableEncoder(TABLE), dense, entries, frozenset({"north"}))
 
 
-def engine(tmp_path: Path, over: View, call: Any = None, **settings: Any) -> Engine:
+def engine(tmp_path: Path, over: View, call: Any = None, rerank: Any = None, **settings: Any) -> Engine:
     given = ServingConfig(run="r", **{"explore_share": 0.0, **settings})
-    return Engine(given, over, RewriteClient(call, 0.2, 10), QueryLog(tmp_path, 1_000_000))
+    return Engine(given, over, RewriteClient(call, 0.2, 10), RerankClient(rerank, 0.2, 10), QueryLog(tmp_path, 1_000_000))
 
 
 async def rewritten(version: int, query: str, titles: Sequence[str]) -> list[str]:
@@ -97,6 +99,68 @@ def test_rewrites_without_weight_are_not_waited_for(tmp_path: Path) -> None:
     for mode in ("fused", "hybrid"):
         answer = search(made, "to the east", mode=mode, k=1)
         assert (answer.mode, answer.rewrites, answer.degraded, ids(answer)) == (mode, [], None, ["east"])
+
+
+async def likes_north(query: str, tools: Sequence[Tool]) -> list[float]:
+    return [-1.0 if tool.tool_id == "north" else -3.0 for tool in tools]
+
+
+def weighed(weight: float = 0.5, depth: int = 2) -> View:
+    config = Config()
+    read = config.retrieval.model_copy(update={"rerank_depth": depth})
+    given = replace(view().release, rerank_weight=weight, config=config.model_copy(update={"retrieval": read}))
+    return replace(view(), release=given)
+
+
+def test_the_first_tools_are_reranked_by_what_they_make_likely(tmp_path: Path) -> None:
+    answer = search(engine(tmp_path, weighed(), rerank=likes_north), "to the east", mode="reranked", k=3, explain=True)
+    # 0.28 - 0.5 before 0.96 - 1.5; the third was not read and stays below.
+    assert (ids(answer), answer.mode, answer.degraded) == (["north", "east", "west"], "reranked", None)
+    assert answer.tools[0].score == pytest.approx(-0.22)
+    told = [tool.explanation for tool in answer.tools]
+    assert [one.likelihood for one in told if one] == [-1.0, -3.0, None]
+    assert answer.timings.rerank_ms is not None and answer.timings.search_ms >= 0
+    near = search(engine(tmp_path, weighed(), rerank=likes_north), "to the east", mode="reranked", k=3, min_score=0.5)
+    assert ids(near) == ["east"], "what is asked for is a cosine"
+
+
+def test_what_cannot_be_reranked_in_time_is_answered_as_it_was_found(tmp_path: Path) -> None:
+    async def slow(query: str, tools: Sequence[Tool]) -> list[float]:
+        await asyncio.sleep(1)
+        return []
+
+    async def gone(query: str, tools: Sequence[Tool]) -> list[float]:
+        raise ModelGoneError("the reranker is away (ActorDiedError)")
+
+    for over, rerank, why in (
+        (weighed(0.0), likes_north, "no reranker that its dev queries gave a weight"),
+        (weighed(), None, "there is no reranker"),
+        (weighed(), slow, "took longer than 0.2 s"),
+        (weighed(), gone, "is away"),
+    ):
+        answer = search(engine(tmp_path, over, rerank=rerank), "to the east", mode="reranked", k=1)
+        assert (ids(answer), answer.mode) == (["east"], "raw")
+        assert why in (answer.degraded or "") and (answer.degraded or "").startswith("not reranked: ")
+
+
+def test_likelihoods_are_remembered_by_query_and_what_the_tools_say() -> None:
+    asked: list[str] = []
+
+    class Reader:
+        def likelihoods(self, query: str, tools: Sequence[Tool]) -> list[float]:
+            asked.append(query)
+            return [-1.0 for _ in tools]
+
+    async def run() -> None:
+        client = RerankClient(RerankServer(Reader).likelihoods, 1.0, 10)
+        assert client.state == "starting"
+        for query, tools in (("a", [tool("east")]), ("a", [tool("east")]), ("a", [tool("west")]), ("b", [tool("east")])):
+            assert await client.likelihoods(query, tools) == [-1.0]
+        assert client.state == "ready"
+
+    asyncio.run(run())
+    assert asked == ["a", "a", "b"]
+    assert RerankClient(None, 1.0, 10).state == "off"
 
 
 def test_without_a_rewriter_the_raw_result_answers_and_says_so(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from serve_app.rewriter import RewriteClient, RewriterGone, RewriteServer
+from serve_app.rewriter import RewriteClient, RewriteServer
+from serve_app.time_box import ModelGoneError
 
 
 class Host:
@@ -73,7 +74,7 @@ def test_a_late_rewrite_answers_the_next_search() -> None:
 
 def test_why_there_is_no_rewrite_is_said() -> None:
     async def gone(version: int, query: str, titles: Sequence[str]) -> list[str]:
-        raise RewriterGone("the rewriter is away (ActorDiedError)")
+        raise ModelGoneError("the rewriter is away (ActorDiedError)")
 
     async def nothing(version: int, query: str, titles: Sequence[str]) -> list[str]:
         return [" "]

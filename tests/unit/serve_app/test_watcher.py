@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from actors import catalog_file, found
-from actors.catalog_file import Entry, Journal, new_entry
+from actors.catalog_file import Entry, Journal, entry_of, new_entry
 from actors.core.fusion import Vectors
 from actors.core.limits import Limits
 from actors.core.snapshots import SnapshotStore
@@ -19,9 +19,11 @@ from actors.core.types import Catalog, Found, InputError, Tool
 from actors.index import ENCODER_DIR, DenseIndex
 from actors.interfaces import Progress
 from actors.releases import Release, Releases
+from actors.run_dir import open_release
 from configs.load import save
 from configs.schema import Config
 from configs.serving import ServingConfig
+from serve_app import loader
 from serve_app.loader import Loader, VectorFiles
 from serve_app.view import Ask, View
 from serve_app.watcher import Watcher
@@ -89,6 +91,24 @@ def tool(tool_id: str, text: str) -> Entry:
 
 def promote(run: Path, number: int) -> None:
     Releases(SnapshotStore(str(run / "snapshots")), str(run / "releases")).promote(number, "test", "newer")
+
+
+def test_where_queries_alone_were_trained_new_tools_are_embedded_by_the_base_model(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Config(run_dir=str(run))
+    alone = {"sides": "queries", "mined_negatives": 0, "anchor_weight": 0.0}
+    save(config.model_copy(update={"encoder": config.encoder.model_copy(update=alone)}), run / "config.yaml")
+    base = run / "base"
+    monkeypatch.setattr(loader, "resolve_encoder", lambda name: base)
+    turns = {True: 7, False: 0}
+    monkeypatch.setattr(Loader, "_encoder", lambda self, source, release: WordEncoder(turns[source == base]))
+    made = Loader(ServingConfig(run=str(run)))
+    entry = entry_of(Tool("new", "new", "new mug", ""))
+    made.journal.append([entry], [])
+    made.poll()
+    view = made.view(open_release(str(run)))
+    assert np.allclose(view.dense.rows([view.rows["new"]])[0], WordEncoder(7).encode_queries([entry.tool.document])[0], atol=1e-2)
 
 
 def test_a_promotion_takes_over_with_its_own_encoder(run: Path) -> None:
