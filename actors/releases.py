@@ -39,6 +39,7 @@ class Release:
     fusion_weight: float
     figures: dict[str, float]
     limits: dict[str, float] = field(default_factory=dict)
+    rerank_weight: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

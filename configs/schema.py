@@ -302,6 +302,8 @@ class Config(Section):
                 "encoder.sides=queries needs encoder.mined_negatives=0, encoder.anchor_weight=0 and encoder.pairs_per_chunk=null:"
                 " every tool is a negative already, and none moves"
             )
+        if self.loop.mode == "continual" and self.rewriter.rerank_rows:
+            raise ValueError("loop.mode=continual needs rewriter.rerank_rows=0: it takes over the reranker of loop.start_from")
         if self.encoder.frozen and (self.loop.mode, self.loop.baselines, self.encoder.warm_start_share) != ("rounds", [], 0):
             raise ValueError("encoder.frozen=true needs loop.mode=rounds, loop.baselines=[] and encoder.warm_start_share=0")
         return self

@@ -13,7 +13,7 @@ from typing import Any
 from actors.core.snapshots import MANIFEST, PIN, READY, SnapshotStore
 from actors.core.types import BASE_VERSION, InputError
 from actors.index import ENCODER_DIR
-from actors.run_dir import FROZEN, OpenedRelease, open_release
+from actors.run_dir import FROZEN, RERANKER, OpenedRelease, open_release
 from configs.schema import Config
 
 
@@ -33,6 +33,12 @@ def open_start(config: Config) -> OpenedRelease | None:
         theirs, ours = getattr(release.config, part).model, getattr(config, part).model
         if theirs != ours:
             raise InputError(f"loop.start_from={name}: its {part}.model is {theirs} and this run's is {ours}; set it to {theirs}")
+    theirs, ours = release.config.encoder.sides, config.encoder.sides
+    if theirs != ours:
+        raise InputError(
+            f"loop.start_from={name}: its encoder.sides is {theirs} and this run's is {ours}, so queries would meet other vectors;"
+            f" set it to {theirs}"
+        )
     return release
 
 
@@ -55,6 +61,13 @@ def adopt_rewriter(release: OpenedRelease, store: SnapshotStore, base_dir: Path)
             _merge(full, adapter, directory)
 
     store.publish("rewriter", 0, write, {"adopted": release.rewriter})
+
+
+def adopt_reranker(release: OpenedRelease, store: SnapshotStore) -> None:
+    """Publish the release's reranker, where it has one with a weight."""
+    if release.rerank_weight:
+        source = _store(release).fetch(RERANKER, 0)
+        store.publish(RERANKER, 0, lambda directory: copy_files(source, directory), {"adopted": 0})
 
 
 def copy_files(source: Path, directory: Path) -> None:

@@ -22,7 +22,7 @@ from actors.core.types import BASE_VERSION, Query
 from actors.processes import give_back_memory
 from actors.run_dir import RERANKER
 from pipelines import train_loops, warm_start
-from pipelines.adopt import adopt_encoder, adopt_rewriter, copy_files, open_start
+from pipelines.adopt import adopt_encoder, adopt_reranker, adopt_rewriter, copy_files, open_start
 from pipelines.job import Job
 from pipelines.ray_stages import Handles, Learner, RayStages
 from pipelines.units import COHYDE, Arm
@@ -101,6 +101,7 @@ class ArmRun:
             if self.encoder:
                 adopt_encoder(release, self.store)
             adopt_rewriter(release, self.store, self.job.rewriter_base)
+            adopt_reranker(release, self.store)
             give_back_memory()
         warm = {"version": 0, "unit": None, "seed": self.job.config.seed}
         if self.encoder and not self.store.has("encoder", 0):

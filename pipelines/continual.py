@@ -18,6 +18,7 @@ from actors.core.types import BASE_VERSION, Found
 from actors.releases import Releases
 from configs.schema import Config
 from pipelines import cotrain, job, report
+from pipelines.adopt import open_start
 from pipelines.arm_run import STOP_TIMEOUT_S, ArmRun
 from pipelines.drift_watch import DriftWatch
 from pipelines.forgetting import requests
@@ -82,7 +83,9 @@ def _gatekeeper(shared: Job, arm: ArmRun, judge: Any, intake: Intake) -> Gatekee
     async def ask(reference: Any, whom: str) -> Any:
         return await remote.ask(reference, shared.config.loop.stage_timeout_s, whom)
 
-    return Gatekeeper(shared.config, shared.corpus, releases, arm.rewriter, judge, ask, lambda: intake.held_out)
+    start = open_start(shared.config)
+    weight = start.rerank_weight if start else 0.0
+    return Gatekeeper(shared.config, shared.corpus, releases, arm.rewriter, judge, ask, lambda: intake.held_out, weight)
 
 
 def _drift_watch(shared: Job, judge: Any) -> DriftWatch:

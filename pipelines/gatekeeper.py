@@ -38,12 +38,14 @@ class Gatekeeper:
         scorer: Any,
         ask: Ask,
         held_out: Callable[[], Sequence[Example]],
+        rerank_weight: float = 0.0,
     ) -> None:
         """``rewriter`` and ``scorer`` are handles to hosts, the scorer the gate's own; ``ask`` waits for an answer of one, under
-        its deadline, and names whom it waits for; ``held_out`` gives the users' queries that the gate keeps.
+        its deadline, and names whom it waits for; ``held_out`` gives the users' queries that the gate keeps. ``rerank_weight`` is
+        that of the release the run started from, whose reranker it took over: reading dev for each candidate would cost minutes.
         """
         self._config, self._releases, self._rewriter, self._scorer = config, releases, rewriter, scorer
-        self._ask, self._held_out = ask, held_out
+        self._ask, self._held_out, self._rerank_weight = ask, held_out, rerank_weight
         self._catalog = corpus.catalog.catalog_hash
         self._dev = corpus.select("dev", LABELLED_KINDS)
         self._known: dict[int, dict[str, float]] = {}
@@ -56,7 +58,7 @@ class Gatekeeper:
             return {"promoted": decided["action"] == "promoted", "reason": decided["reason"]}
         log = [query_of(example) for example in self._held_out()]
         log = log if len(log) >= LEAST_OF_LOG else []
-        candidate = Release(version, version, version, self._catalog, 0.0, {})
+        candidate = Release(version, version, version, self._catalog, 0.0, {}, rerank_weight=self._rerank_weight)
         candidate = replace(candidate, fusion_weight=await self._weight(candidate, self._dev))
         candidate = replace(candidate, limits=await self._limits(candidate))
         served = self._releases.served()

@@ -23,6 +23,7 @@ from actors.core.types import Catalog
 from actors.index import ENCODER_DIR
 from actors.index_builder import IndexBuilder
 from actors.releases import Release, Releases
+from actors.run_dir import RERANKER
 from configs.load import load, save
 from configs.schema import Config
 from pipelines import catalogs
@@ -43,7 +44,8 @@ def make_run(root: Path) -> Path:
     catalog_file.publish(store, corpus.catalog)
     for version in range(ENCODERS):
         add_retriever(store, config, corpus.catalog, world / "encoder", version)
-    store.publish("rewriter", 0, lambda directory: _copy(world / "rewriter", directory), {})
+    for kind in ("rewriter", RERANKER):
+        store.publish(kind, 0, lambda directory: _copy(world / "rewriter", directory), {})
     releases = Releases(store, str(run_dir / "releases"))
     for number in range(ENCODERS):
         add_release(releases, corpus.catalog, number, number, {"standard": 0.6 + number / 50, "vague": 0.2 + number / 50})
@@ -68,7 +70,7 @@ def add_retriever(store: SnapshotStore, config: Config, catalog: Catalog, encode
 def add_release(releases: Releases, catalog: Catalog, number: int, retriever: int, figures: dict[str, float]) -> None:
     """Release ``number`` of a retriever and rewriter 0; nothing is held back from its answers."""
     limits = asdict(Limits(abstain_below=-1.0))
-    releases.add(Release(number, 0, retriever, catalog.catalog_hash, 0.3, figures, limits))
+    releases.add(Release(number, 0, retriever, catalog.catalog_hash, 0.3, figures, limits, rerank_weight=0.2))
 
 
 def releases_of(run_dir: Path) -> Releases:

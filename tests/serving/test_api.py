@@ -80,6 +80,20 @@ def test_each_mode_answers_and_the_rewriter_writes(client: httpx.Client) -> None
     assert search(client, "i want to delete a queue", mode="hybrid", k=3)["mode"] == "hybrid"
 
 
+def test_the_first_tools_are_read_by_a_deployment_of_its_own(client: httpx.Client) -> None:
+    def read() -> dict[str, Any] | None:
+        answer = search(client, "i want to delete a queue", mode="reranked", k=5, explain=True)
+        return answer if answer["mode"] == "reranked" else None
+
+    answer = wait_for("reranked answer", read)
+    assert answer["degraded"] is None and answer["timings"]["rerank_ms"] is not None
+    told = [tool["explanation"] for tool in answer["tools"]]
+    for tool, one in zip(answer["tools"], told, strict=True):
+        assert one["likelihood"] < 0
+        assert tool["score"] == pytest.approx(one["query_cosine"] + 0.2 * one["likelihood"], abs=1e-3)
+    assert client.get("/readyz").json()["reranker"] == "ready"
+
+
 def test_a_batch_is_answered_in_order(client: httpx.Client) -> None:
     searches = [{"query": q, "mode": "raw", "k": 1, "min_score": -1} for q in ("create bucket", "delete queue", "list role")]
     answers = client.post("/v1/search:batch", json={"searches": searches}).json()["answers"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from actors.core.snapshots import SnapshotStore
 from actors.core.types import InputError
 from actors.index import ENCODER_DIR
+from actors.run_dir import RELEASE_FILE, RERANKER
 from configs.load import save
 from configs.schema import Config, LoopConfig, RewriterConfig
-from pipelines.adopt import adopt_encoder, adopt_rewriter, open_start
+from pipelines.adopt import adopt_encoder, adopt_reranker, adopt_rewriter, open_start
 from tests.tiny_models import make_rewriter
 
 WORDS = ["create", "a", "bucket", "list", "queue"]
@@ -92,3 +94,22 @@ def test_a_start_that_does_not_fit_is_one_line(other_run: Path) -> None:
         open_start(Config(loop=LoopConfig(start_from=str(other_run))))
     with pytest.raises(InputError, match=r"rewriter\.model is .* set it to"):
         open_start(_start(other_run, 1).model_copy(update={"rewriter": RewriterConfig(model="another")}))
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.4])
+def test_a_reranker_is_adopted_where_it_has_a_weight(other_run: Path, tmp_path: Path, weight: float) -> None:
+    theirs = SnapshotStore(str(other_run / "snapshots"))
+    theirs.publish(RERANKER, 0, lambda directory: (directory / "weights").write_text("w") and None, {})
+    (other_run / RELEASE_FILE).write_text(json.dumps({"rewriter": 1, "retriever": 1, "rerank_weight": weight}))
+    release = open_start(Config(loop=LoopConfig(start_from=str(other_run))))
+    assert release is not None and release.rerank_weight == weight
+    store = SnapshotStore(str(tmp_path / "own"))
+    adopt_reranker(release, store)
+    assert store.has(RERANKER, 0) == bool(weight)
+
+
+def test_queries_that_learned_alone_start_no_run_that_trains_both_sides(other_run: Path) -> None:
+    alone = {"sides": "queries", "mined_negatives": 0, "anchor_weight": 0.0}
+    save(Config().model_copy(update={"encoder": Config().encoder.model_copy(update=alone)}), other_run / "config.yaml")
+    with pytest.raises(InputError, match=r"encoder\.sides is queries and this run's is both.*set it to queries"):
+        open_start(_start(other_run, 1))
