@@ -1,7 +1,8 @@
 """What each arm cost, read off a run's metrics and settings.
 
 Invariants: counts are of work that was done, whichever process did it; what arms share (the warm start, the frozen index) is
-counted for each that needs it; seconds are of stages at work, so stages side by side are counted one by one.
+counted for each that needs it, the reranker's training for each that is measured with it; seconds are of stages at work, so stages
+side by side are counted one by one.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from configs.schema import Config
+from pipelines.compare import RERANKED
 
 FROZEN_INDEX, WARM_INDEX = "index of the frozen encoder", "index of the warm-started encoder"
 WARM_ENCODER, WARM_REWRITER = "warm start of the encoder", "warm start of the rewriter"
+TRAIN_RERANKER = "training of the reranker"
 _PHASES: dict[str, tuple[str, ...]] = {
     "frozen": (FROZEN_INDEX,),
     "encoder_alone": (FROZEN_INDEX, WARM_ENCODER, WARM_INDEX),
@@ -56,6 +59,11 @@ def costs(events: Iterable[Mapping[str, Any]], config: Config) -> dict[str, Cost
     for arm, needed in _PHASES.items():
         if needed[-1] in phases and (arm in loops or arm in ("frozen", "sft")):
             found[arm] = sum((phases[name] for name in needed if name in phases), loops.get(arm, Cost()))
+    if reranker := phases.get(TRAIN_RERANKER):
+        # Beside the frozen encoder it needs no rewriter; the rewriter's own cost stands there all the same, as the larger.
+        found |= {arm: found[arm] + reranker for arm in ("sft", "cohyde") if arm in found}
+        if "encoder_alone" in found:
+            found[RERANKED] = found["encoder_alone"] + reranker
     return found
 
 
@@ -66,7 +74,7 @@ def _phase(event: Mapping[str, Any], config: Config) -> Cost:
         cost.embedded = 0 if event.get("cached") else int(event["tools"])
     elif name == WARM_ENCODER:
         cost.trained_pairs = steps * config.encoder.pairs_per_step
-    elif name == WARM_REWRITER:
+    elif name in (WARM_REWRITER, TRAIN_RERANKER):
         cost.trained_rows = steps * config.rewriter.sft_rows_per_step
     return cost
 

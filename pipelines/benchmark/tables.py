@@ -72,7 +72,7 @@ def cost(costs: Sequence[Mapping[str, Cost]]) -> Grid:
     """Means over the seeds of what each arm cost to make."""
     columns = ("minutes", "embedded texts", "encoder pairs", "tokens written", "rewriter texts")
     rows = []
-    for arm in (*SINGLE_ARMS, COHYDE):
+    for arm in (*SINGLE_ARMS, RERANKED, COHYDE):
         found = [by_arm[arm] for by_arm in costs if arm in by_arm]
         if not found:
             continue
@@ -80,9 +80,8 @@ def cost(costs: Sequence[Mapping[str, Cost]]) -> Grid:
             fmean(c.seconds for c in found) / 60,
             *(fmean(getattr(c, name) for c in found) for name in ("embedded", "trained_pairs", "generated_tokens", "trained_rows")),
         )
-        rows.append(
-            (LABELS.get(arm, arm), tuple(compare.Cell(f"{x:,.1f}" if i == 0 else f"{x:,.0f}") for i, x in enumerate(means)))
-        )
+        name = LABELS.get(arm, arm) + (", reranked" if arm == RERANKED else "")
+        rows.append((name, tuple(compare.Cell(f"{x:,.1f}" if i == 0 else f"{x:,.0f}") for i, x in enumerate(means))))
     note = (
         "Means over seeds. Embedded texts: one forward pass each. Encoder pairs and rewriter texts: forward and backward passes."
         " Tokens written: for training alone. Minutes of stages at work, on the machine of the run."

@@ -21,10 +21,11 @@ from pipelines.benchmark.aggregate import Cell, Line
 from pipelines.benchmark.suites import parts
 from pipelines.benchmark.tables import Point
 from pipelines.command_line import run_app
-from pipelines.compare import COHYDE
+from pipelines.compare import COHYDE, ArmMode
 from pipelines.files import write_json, write_whole
 
-SINGLES = (Line("bm25", -1, "bm25"), Line("frozen", -1, "raw"), Line("encoder_alone", -1, "raw"))
+MODES: tuple[ArmMode, ...] = ("raw", "fused", "reranked")
+SINGLES = (Line("bm25", -1, "bm25"), Line("frozen", -1, "raw"), Line("encoder_alone", -1, "raw"), Line("sft", -1, "reranked"))
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -39,9 +40,9 @@ def values(given: str) -> tuple[str, list[str]]:
 
 
 def points(cells: list[Cell], place: str) -> list[Point]:
-    """The single components, and the last round of CoHyDE raw and fused."""
+    """The single components, and the last round of CoHyDE raw, fused and reranked."""
     last = max(c.round for c in cells if c.arm == COHYDE)
-    names = {Line(COHYDE, last, "raw"): "CoHyDE, raw", Line(COHYDE, last, "fused"): "CoHyDE, fused"}
+    names = {Line(COHYDE, last, mode): f"CoHyDE, {mode}" for mode in MODES}
     names |= {line: line.label for line in SINGLES}
     shown = [c for c in cells if c.metric == tables.SHOWN and Line(c.arm, c.round, c.mode) in names]
     return [Point(names[Line(c.arm, c.round, c.mode)], place, c.slice, c.queries, c.value, c.spread) for c in shown]

@@ -54,7 +54,7 @@ def stop(process: subprocess.Popen[str], how: signal.Signals) -> None:
 def end_and_resume(world: Path, tmp_path: Path, endings: dict[str, signal.Signals]) -> None:
     """End a run as soon as each file appears, so the stage after it is under way; then let it finish, and look at all of it."""
     run_dir, errors = tmp_path / "run", tmp_path / "errors.txt"
-    settings = overrides(world, run_dir)
+    settings = [*overrides(world, run_dir), "rewriter.rerank_rows=4", "retrieval.rerank_depth=2"]
     for moment, how in endings.items():
         with errors.open("w") as file:
             process = subprocess.Popen(command(*settings), cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=file, text=True)
@@ -72,7 +72,11 @@ def end_and_resume(world: Path, tmp_path: Path, endings: dict[str, signal.Signal
     rows = json.loads((run_dir / "results.json").read_text())
     arms = {(row["arm"], row["round"]) for row in rows}
     singles = {"bm25", "frozen", "encoder_alone", "zero_shot", "sft", "qta"}
-    assert arms == {(arm, None) for arm in singles} | {("cohyde", number) for number in (0, 1, 2)}
+    assert arms == {(arm, None) for arm in (*singles, "encoder_reranked")} | {("cohyde", number) for number in (0, 1, 2)}
+    assert {(row["arm"], row["round"]) for row in rows if row["mode"] == "reranked"} == {
+        *(("sft", None), ("encoder_reranked", None), ("cohyde", 2))
+    }
+    assert store.versions("reranker") == [0] and (run_dir / "results" / "likelihoods.json").exists()
     assert all(0 <= row["value"] <= 1 for row in rows)
 
 

@@ -16,6 +16,7 @@ from actors.run_dir import OpenedRelease
 from configs.schema import Config
 from pipelines.benchmark import aggregate, cost, measure, suites, tables, vary
 from pipelines.benchmark.aggregate import Line
+from pipelines.compare import RERANKED
 
 BM25, ALONE, OURS, HYBRID = (
     Line("bm25", -1, "bm25"),
@@ -137,6 +138,24 @@ def test_costs_count_what_each_arm_needed() -> None:
     assert found["encoder_alone"] == cost.Cost(43.0, 100, 8 * pairs)
     assert found["sft"] == cost.Cost(40.0, 100, 0, 0, 7 * config.rewriter.sft_rows_per_step)
     assert found["cohyde"] == cost.Cost(82.0, 100, 8 * pairs, 50, 7 * config.rewriter.sft_rows_per_step + 18)
+    reranker = cost.Cost(60.0, 0, 0, 0, 9 * config.rewriter.sft_rows_per_step)
+    more = cost.costs([*events, {"event": "phase", "name": cost.TRAIN_RERANKER, "seconds": 60.0, "steps": 9}], config)
+    assert set(more) == {*found, RERANKED} and more["encoder_alone"] == found["encoder_alone"]
+    assert more["cohyde"] == found["cohyde"] + reranker and more[RERANKED] == found["encoder_alone"] + reranker
+
+
+def test_both_halves_without_co_training_are_no_single_component() -> None:
+    ids = ["a", "b"]
+    values = {
+        Line("frozen", -1, "raw"): 0.1,
+        Line("sft", -1, "reranked"): 0.3,
+        Line(RERANKED, -1, "reranked"): 0.8,
+        Line("cohyde", 1, "reranked"): 0.7,
+    }
+    found = aggregate.cells([{line: figures(dict.fromkeys(ids, value)) for line, value in values.items()}], [query(q) for q in ids])
+    assert {c.against for c in found if c.arm == "cohyde"} == {"SFT rewriter, reranked"}
+    labels = [label for label, _ in tables.quality(found).lines]
+    assert labels[-2:] == ["encoder alone, reranked", "CoHyDE round 1, reranked"]
 
 
 def test_a_folder_with_test_queries_alone_is_measured_with_what_nobody_trained(
