@@ -26,7 +26,7 @@ from rich.table import Table
 from actors.core import ranking
 from actors.core.types import BASE_VERSION, Catalog, Corpus, InputError, Mode, Query, Split
 from actors.encoder import Encoder
-from actors.hosts import serving_rewrites
+from actors.hosts import RewriterModel, serving_rewrites
 from actors.index import DenseIndex
 from actors.index_builder import embed_catalog
 from actors.interfaces import Progress
@@ -108,10 +108,20 @@ def make_rewrites(
     release: OpenedRelease, retriever: Retriever, catalog: Catalog, texts: Sequence[str], watch: Watch
 ) -> list[list[str]]:
     """The rewrites that the release's rewriter makes of the queries, context from its own retriever."""
+    settings, progress = release.config.rewriter, watch(f"Rewriting {len(texts)} queries")
+    contexts = context_titles(retriever, catalog, texts, settings.context_tools)
+    with open_rewriter(release) as rewriter:
+        return serving_rewrites(
+            rewriter, texts, contexts, settings.eval_samples, settings.temperature, release.config.seed, progress
+        )
+
+
+@contextmanager
+def open_rewriter(release: OpenedRelease) -> Iterator[RewriterModel]:
+    """The release's rewriter, loaded; its engine ends with the context."""
     from actors.rewriter import Rewriter
 
     config = release.config
-    contexts = context_titles(retriever, catalog, texts, config.rewriter.context_tools)
     rewriter = Rewriter(config.rewriter, native_precision(config.precision), os.cpu_count() or 1)
     try:
         if release.store is None or release.rewriter == BASE_VERSION:
@@ -120,8 +130,7 @@ def make_rewrites(
             rewriter.load_base(release.store.fetch("rewriter", 0))
             if release.rewriter > 0:
                 rewriter.load_adapter(release.rewriter, release.store.fetch("rewriter", release.rewriter))
-        settings, progress = config.rewriter, watch(f"Rewriting {len(texts)} queries")
-        return serving_rewrites(rewriter, texts, contexts, settings.eval_samples, settings.temperature, config.seed, progress)
+        yield rewriter
     finally:
         rewriter.close()
 

@@ -61,7 +61,7 @@ class Likelihoods:
         for done, (query, ranking) in enumerate(zip(queries, rankings, strict=True)):
             missing = [t for t, _ in ranking[: self.depth] if _key(query, t) not in self.known]
             if missing:
-                values = self._reranker().likelihoods(query.text, [self.tools[t] for t in missing])
+                values = self.reranker().likelihoods(query.text, [self.tools[t] for t in missing])
                 self.known.update({_key(query, t): value for t, value in zip(missing, values, strict=True)})
                 read += 1
             progress(done + 1, len(queries))
@@ -83,7 +83,8 @@ class Likelihoods:
         weight, _ = fit_rerank_weight(found, self.of(chosen, found, progress), chosen)
         return weight
 
-    def _reranker(self) -> Reranker:
+    def reranker(self) -> Reranker:
+        """The model, loaded at its first use."""
         if self.model is None:
             from actors.reranker import Reranker
 
