@@ -62,7 +62,11 @@ class ArmRun:
         """The stages over warm-started models; whatever happens inside, learners and actors are ended."""
         try:
             is_main = self.arm.name == COHYDE.name
-            await self._base_retriever() if is_main else self._take_warm_start()
+            if is_main:
+                await self._base_retriever()
+                await self._reranker()
+            else:
+                self._take_warm_start()
             for learner in self.learners:
                 learner.start()
             if is_main:
@@ -111,17 +115,17 @@ class ArmRun:
         if not self.store.has("rewriter", 0):
             job = {**warm, "contexts": await self._sft_contexts()}
             await self._phase("warm start of the rewriter", self._published(self.rewriter_learner, "rewriter", job))
-        if self.job.config.rewriter.rerank_rows and not self.store.has(RERANKER, 0):
-            await self._phase("training of the reranker", self._reranker(warm))
 
-    async def _reranker(self, job: dict[str, Any]) -> dict[str, Any]:
-        """Train the rewriter turned round, once: its learner ends before the rounds begin."""
+    async def _reranker(self) -> None:
+        """Train the rewriter turned round, once, before the other learners start: it takes the rewriter trainer's place."""
+        if not self.job.config.rewriter.rerank_rows or self.store.has(RERANKER, 0):
+            return
         learner = self.reranker_learner = self._learner(RERANKER)
         learner.start()
-        metrics = await self._published(learner, RERANKER, job)
+        job = {"version": 0, "unit": None, "seed": self.job.config.seed}
+        await self._phase("training of the reranker", self._published(learner, RERANKER, job))
         await learner.stop(STOP_TIMEOUT_S)
         self.reranker_learner = None
-        return metrics
 
     async def _sft_contexts(self) -> dict[str, list[str]]:
         """Query id -> titles that the prompts of the rewriter's warm start carry."""

@@ -30,7 +30,7 @@ def benchmark(
     suite: Annotated[str, typer.Option(help="aws, or a folder as beir:DIR, toolret:DIR, mair:DIR, mtrb:DIR.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="Dotted overrides of the configuration, for all seeds.")] = None,
     seeds: Annotated[int, typer.Option(help="How many, from 17 on.", min=1, max=20)] = 3,
-    config: Annotated[str, typer.Option(help="YAML file of the runs.")] = "configs/rounds.yaml",
+    config: Annotated[str, typer.Option(help="YAML file of the runs.")] = "configs/benchmark.yaml",
     out: Annotated[Path, typer.Option(help="Where runs and tables go.")] = Path("runs/benchmark"),
     release: Annotated[list[str] | None, typer.Option(help="RUN_DIR[@version], a seed each, where nothing trains.")] = None,
 ) -> None:

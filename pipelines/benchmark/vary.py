@@ -54,7 +54,7 @@ def vary(
     vary: Annotated[str, typer.Option(help="A setting and its values, as catalog.max_train_queries=1,10,100,null.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="Dotted overrides for all runs.")] = None,
     seeds: Annotated[int, typer.Option(help="How many, from 17 on.", min=1, max=20)] = 3,
-    config: Annotated[str, typer.Option(help="YAML file of the runs.")] = "configs/rounds.yaml",
+    config: Annotated[str, typer.Option(help="YAML file of the runs.")] = "configs/benchmark.yaml",
     out: Annotated[Path, typer.Option(help="Where runs and tables go.")] = Path("runs/benchmark"),
 ) -> None:
     """Train and measure every arm for each value of one setting."""
