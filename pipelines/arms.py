@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -33,29 +34,12 @@ from pipelines.compare import RERANKED, ArmResult
 from pipelines.evaluate import DEPTH, PerQuery, evaluate_mode, measure
 from pipelines.files import write_json, write_text, write_whole
 from pipelines.likelihoods import Likelihoods
+from pipelines.rewrite_sets import RewriteSet
 
 SAMPLES = 20
 """Test queries whose rewrites and rankings the report shows."""
 SHOWN_TOOLS = 3
-
-
-class RewriteSet:
-    """The rewrites of all dev and test queries by one arm and round, as one Parquet file of the run directory."""
-
-    def __init__(self, run_dir: Path, arm: str, round_number: int | None) -> None:
-        """Nothing is read or written yet."""
-        self.name = arm if round_number is None else f"{arm}-round-{round_number}"
-        self.path = run_dir / "results" / "rewrites" / f"{self.name}.parquet"
-
-    def write(self, queries: Sequence[Query], rewrites: Sequence[Sequence[str]]) -> None:
-        """Keep the rewrites of each query."""
-        rows = {"query_id": [q.query_id for q in queries], "rewrites": [list(texts) for texts in rewrites]}
-        write_whole(self.path, lambda path: pq.write_table(pa.table(rows), path))
-
-    def read(self) -> dict[str, list[str]]:
-        """Query id -> its rewrites."""
-        table = pq.read_table(self.path)
-        return dict(zip(table["query_id"].to_pylist(), table["rewrites"].to_pylist(), strict=True))
+TOLD_EVERY_S = 15.0
 
 
 @dataclass(frozen=True)
@@ -75,16 +59,26 @@ class Entry:
         return self.arm if self.round is None else f"{self.arm} {self.round}"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Told:
-    """The line on the terminal that says what is being done."""
+    """The line that says what is being done: replaced on a terminal, printed now and then elsewhere."""
 
+    console: Console
     status: Status
     about: str
+    printed: float = field(default_factory=time.monotonic, init=False)
 
     def of(self, part: str) -> Progress:
         """Tells how far a part of it is."""
-        return lambda done, total: self.status.update(f"{self.about}: {part}, {done} of {total}")
+
+        def progress(done: int, total: int) -> None:
+            line = f"{self.about}: {part}, {done} of {total}"
+            self.status.update(line)
+            if not self.console.is_terminal and time.monotonic() - self.printed > TOLD_EVERY_S:
+                self.console.print(line, highlight=False)
+                self.printed = time.monotonic()
+
+        return progress
 
 
 @dataclass
@@ -114,8 +108,8 @@ class Comparison:
             for done, entry in enumerate(entries):
                 about = f"Comparing the arms: {entry.name} ({done + 1} of {len(entries)})"
                 status.update(about)
-                results += self._measure(entry, test, samples, Told(status, about))
-            release = self._release(Told(status, "Choosing the release"))
+                results += self._measure(entry, test, samples, Told(console, status, about))
+            release = self._release(Told(console, status, "Choosing the release"))
         rows = compare.compare(results, test)
         directory = self.run_dir / "results"
         write_whole(directory / "per_query.parquet", lambda path: pq.write_table(_per_query(results), path))

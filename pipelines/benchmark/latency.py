@@ -29,12 +29,12 @@ from actors.lexical import Ranking
 from actors.run_dir import OpenedRelease, open_release
 from actors.scorer import context_titles
 from pipelines import catalogs, compare, evaluate
-from pipelines.arms import RewriteSet
 from pipelines.command_line import run_app
 from pipelines.compare import Cell, Grid
 from pipelines.evaluate import PerQuery, Watch, progress_bars
 from pipelines.files import write_json, write_whole
 from pipelines.likelihoods import Likelihoods
+from pipelines.rewrite_sets import RewriteSet
 
 TIMED_QUERIES = 16
 METRIC = "nDCG@5"
