@@ -17,8 +17,10 @@ from actors.core.types import InputError
 from configs.load import load as load_config
 from pipelines import compare
 from pipelines.benchmark import aggregate, measure, tables
+from pipelines.benchmark.aggregate import Line
 from pipelines.benchmark.suites import Part, parts
 from pipelines.command_line import run_app
+from pipelines.compare import RERANKED
 from pipelines.evaluate import progress_bars
 from pipelines.files import write_json, write_text, write_whole
 
@@ -52,6 +54,9 @@ def _one(part: Part, overrides: list[str], seeds: range, config: str, out: Path,
     cells = aggregate.cells(measured.seeds, measured.queries)
     several = any(len(query.gold) > 1 for query in measured.queries)
     grids = [tables.quality(cells), *([tables.quality(cells, tables.COMPLETE)] if several else []), tables.differences(cells)]
+    apart = Line(RERANKED, -1, "reranked")
+    if all(apart in figures for figures in measured.seeds):
+        grids.append(tables.co_training(aggregate.cells(measured.seeds, measured.queries, apart)))
     grids += [tables.cost(measured.costs)] if measured.costs else []
     shown = [grid for grid in grids if grid.lines]
     console.print(f"\n{part.name}", style="bold", highlight=False)

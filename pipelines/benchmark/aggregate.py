@@ -96,9 +96,10 @@ def slices(queries: Sequence[Query]) -> dict[str, dict[str, float]]:
     return weighted
 
 
-def cells(seeds: Sequence[Mapping[Line, Figures]], queries: Sequence[Query]) -> list[Cell]:
+def cells(seeds: Sequence[Mapping[Line, Figures]], queries: Sequence[Query], against: Line | None = None) -> list[Cell]:
     """Every line, slice and metric; ``seeds`` has the figures of each seed, ``queries`` are all that any seed has.
 
+    CoHyDE's lines are held against the strongest single component, or all of them ``against`` one line that is named.
     Raises KeyError where a seed lacks a line that another has.
     """
     lines = list(dict.fromkeys(line for figures in seeds for line in figures))
@@ -106,7 +107,7 @@ def cells(seeds: Sequence[Mapping[Line, Figures]], queries: Sequence[Query]) -> 
     for name, weights in slices(queries).items():
         means = {line: {m: [_mean(figures[line], weights, m) for figures in seeds] for m in METRICS} for line in lines}
         for line in lines:
-            rival = _rival(line, means)
+            rival = _rival(line, means) if against is None or line.arm != COHYDE else against
             for metric in METRICS:
                 values = means[line][metric]
                 ours = _over_seeds([figures[line] for figures in seeds], weights, metric)

@@ -68,6 +68,13 @@ def differences(cells: Sequence[Cell], metric: str = SHOWN) -> Grid:
     )
 
 
+def co_training(cells: Sequence[Cell]) -> Grid:
+    """What training together adds: reranked, against both halves that were trained apart; ``cells`` are held against these."""
+    drawn = differences([cell for cell in cells if (cell.arm, cell.mode) == (COHYDE, "reranked")])
+    note = "Both have the same reranker; the encoder alone trained as many steps without rewrites. p as above."
+    return Grid("CoHyDE against both halves, trained apart (NDCG@5, points)", note, drawn.columns, drawn.lines)
+
+
 def cost(costs: Sequence[Mapping[str, Cost]]) -> Grid:
     """Means over the seeds of what each arm cost to make."""
     columns = ("minutes", "embedded texts", "encoder pairs", "tokens written", "rewriter texts")
