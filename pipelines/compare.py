@@ -164,7 +164,10 @@ def quality_grid(rows: Sequence[Row]) -> Grid:
     columns: list[tuple[str, str, Tools]] = [(s, m, "all") for s in _tiers(rows) for m in _SHOWN_METRICS]
     heads = [(s, _SHOWN_METRICS[m]) for s, m, _ in columns]
     counts = ", ".join(f"{s} {_count(rows, s, 'all')}" for s in _tiers(rows))
-    note = f"Queries: {counts}. Marked: best of its column. The number after fused is the rewrite's weight (fitted on dev)."
+    note = (
+        f"Queries: {counts}. Marked: best of its column. The number after a mode is a weight fitted on dev: the rewrite's in fused,"
+    )
+    note += " the likelihood's in reranked."
     return Grid("Test queries, all tools (%)", note, tuple(heads), _lines(rows, columns))
 
 

@@ -162,11 +162,12 @@ def _listed(services: str | list[str]) -> str:
 
 
 def _verdicts(rows: Sequence[Row]) -> list[dict[str, str]]:
-    """CoHyDE's last round, fused, against the strongest single component: in words, for standard and vague."""
+    """CoHyDE's last round, reranked or else fused, against the strongest single component: in words, for standard and vague."""
     newest = last_round(rows)
+    mode = "reranked" if any((r["arm"], r["mode"]) == (COHYDE, "reranked") for r in rows) else "fused"
     said = []
     for row in rows:
-        at = (row["arm"], row["round"], row["mode"], row["tools"], row["metric"]) == (COHYDE, newest, "fused", "all", "nDCG@5")
+        at = (row["arm"], row["round"], row["mode"], row["tools"], row["metric"]) == (COHYDE, newest, mode, "all", "nDCG@5")
         difference, p_value = row["difference"], row["p_value"]
         if at and row["slice"] in ("standard", "vague") and difference is not None and p_value is not None:
             said.append(
@@ -180,6 +181,7 @@ def _verdicts(rows: Sequence[Row]) -> list[dict[str, str]]:
                     "p": f"= {p_value:.3f}" if p_value >= 0.001 else "< 0.001",
                     "verdict": verdict(difference, p_value),
                     "round": str(newest),
+                    "mode": mode,
                 }
             )
     return said
