@@ -77,8 +77,9 @@ class RerankerCalls:
     """The reranker's deployment as a replica sees it."""
 
     def __init__(self, handle: DeploymentHandle[Any]) -> None:
-        """``handle`` is to ``Reranker``."""
+        """``handle`` is to ``Reranker``, which is had to load its model ahead of the first search."""
         self._handle = handle
+        self._loading = handle.likelihoods.remote("", [])
 
     async def __call__(self, query: str, tools: Sequence[Tool]) -> list[float]:
         """Likelihoods of a query given each tool. Raises ``ModelGoneError``."""
