@@ -113,7 +113,9 @@ async function search() {
   $("#results").setAttribute("aria-busy", "false");
   markChanges();
   const count = (side) => state.answers[side]?.tools.length ?? "no answer";
-  say(`Tools found: ${count("raw")} by the raw query, ${count("rewritten")} with the rewrite.`);
+  const second = modeField.value === "reranked" ? "Reranked" : "With rewrite";
+  $("#rewritten-title").textContent = second;
+  say(`Tools found: ${count("raw")} by the raw query, ${count("rewritten")} ${second.toLowerCase()}.`);
   if (!keyForm.hidden) $("#key").focus();
 }
 
