@@ -166,8 +166,8 @@ def quality_grid(rows: Sequence[Row]) -> Grid:
     counts = ", ".join(f"{s} {_count(rows, s, 'all')}" for s in _tiers(rows))
     note = (
         f"Queries: {counts}. Marked: best of its column. The number after a mode is a weight fitted on dev: the rewrite's in fused,"
+        " the likelihood's in reranked."
     )
-    note += " the likelihood's in reranked."
     return Grid("Test queries, all tools (%)", note, tuple(heads), _lines(rows, columns))
 
 
