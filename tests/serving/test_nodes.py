@@ -70,7 +70,9 @@ def test_replicas_on_three_nodes_follow_promotions_and_the_catalog(tmp_path: Pat
     run_dir = make_run(tmp_path)
     releases, port = releases_of(run_dir), free_port()
     url = f"http://127.0.0.1:{port}"
-    given = {"run": str(run_dir), "replicas": REPLICAS, "cpus": 1, "rewriter_replicas": 0, "explore_share": 0, "look_every_s": 0.2}
+    # No model of its own process: each would take one of the three CPUs from a replica.
+    models = {"rewriter_replicas": 0, "reranker_replicas": 0}
+    given = {"run": str(run_dir), "replicas": REPLICAS, "cpus": 1, "explore_share": 0, "look_every_s": 0.2, **models}
     app.start(parse(given), port)
     try:
         assert len(nodes_of_replicas()) == REPLICAS
