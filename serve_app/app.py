@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import sys
+import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,11 +20,13 @@ import ray
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve import Application
+from ray.serve.api import RunTarget
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
+from ray.serve.schema import ApplicationStatus
 from ray.util.metrics import Counter, Gauge, Histogram
 
-from actors.core.types import Tool
+from actors.core.types import InputError, Tool
 from actors.hosts import RewriterHost
 from actors.models import native_precision, resolve_rewriter
 from actors.run_dir import RERANKER, open_release
@@ -42,6 +45,8 @@ LOOPBACK = "127.0.0.1"
 PREPARE_TIMEOUT_S = 120.0
 CALL_TIMEOUT_S = 60.0
 METRICS_TIMEOUT_S = 5.0
+START_TIMEOUT_S = 300.0
+START_POLL_S = 0.1
 SWITCH_S = 0.0005
 SECONDS = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
 QUIET = {"enable_access_log": False, "log_level": "WARNING"}
@@ -243,7 +248,7 @@ def build(args: dict[str, Any]) -> Application:
     """
     given = parse(args)
     settings = given.model_copy(update=_absolute(given))
-    store = open_release(settings.run, "run").store
+    reads = _reads(settings)
     # Each of a replica's threads computes a batch of its own.
     threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     options = {"num_cpus": settings.cpus, "memory": int(settings.memory_gb * 1e9), "runtime_env": {"env_vars": threads}}
@@ -258,7 +263,6 @@ def build(args: dict[str, Any]) -> Application:
         ).bind(settings)
 
     rewriter = model(Rewriter, settings.rewriter_replicas) if settings.rewriter_replicas else None
-    reads = settings.reranker_replicas and store is not None and store.has(RERANKER, 0)
     reranker = model(Reranker, settings.reranker_replicas) if reads else None
     search: Any = Search
     application: Application = search.options(
@@ -272,9 +276,39 @@ def build(args: dict[str, Any]) -> Application:
 
 
 def start(settings: ServingConfig, port: int) -> None:
-    """Serve on a cluster that this process is connected to, on the loopback address alone; returns when searches are answered."""
+    """Serve on a cluster that this process is connected to, on the loopback address alone; returns when searches are answered.
+
+    Raises InputError for more than the cluster has room for, TimeoutError and RuntimeError where the replicas do not come up.
+    """
+    _check_room(settings)
     serve.start(proxy_location="HeadOnly", http_options={"host": LOOPBACK, "port": port}, logging_config=QUIET)
-    serve.run(build(settings.model_dump()), name=APPLICATION, route_prefix="/")
+    target = RunTarget(build(settings.model_dump()), name=APPLICATION, route_prefix="/")
+    serve.run_many([target], wait_for_applications_running=False)
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while (found := serve.status().applications[APPLICATION]).status != ApplicationStatus.RUNNING:
+        told = "; ".join(filter(None, [found.message, *(d.message for d in found.deployments.values())]))
+        if found.status == ApplicationStatus.DEPLOY_FAILED:
+            raise RuntimeError(f"serving did not start: {told}")
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"serving did not start within {START_TIMEOUT_S:.0f} s: {told}")
+        time.sleep(START_POLL_S)
+
+
+def _check_room(settings: ServingConfig) -> None:
+    """Ray would wait for missing CPUs without end."""
+    models = settings.rewriter_replicas + (settings.reranker_replicas if _reads(settings) else 0)
+    resources: Callable[[], dict[str, float]] = ray.cluster_resources
+    needed, there = settings.replicas * settings.cpus + models * settings.rewriter_cpus, resources().get("CPU", 0.0)
+    if needed > there:
+        raise InputError(
+            f"replicas={settings.replicas} of cpus={settings.cpus:g} and {models} of rewriter_cpus={settings.rewriter_cpus:g} need"
+            f" {needed:g} CPUs, the cluster has {there:g}; lower one of them, or rewriter_replicas or reranker_replicas"
+        )
+
+
+def _reads(settings: ServingConfig) -> bool:
+    store = open_release(settings.run, "run").store
+    return bool(settings.reranker_replicas and store is not None and store.has(RERANKER, 0))
 
 
 def stop() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from configs.errors import InputError
 from configs.serving import parse
 from serve_app.haproxy import free_port
 from tests.serving.load import Load
@@ -73,6 +74,10 @@ def test_replicas_on_three_nodes_follow_promotions_and_the_catalog(tmp_path: Pat
     # No model of its own process: each would take one of the three CPUs from a replica.
     models = {"rewriter_replicas": 0, "reranker_replicas": 0}
     given = {"run": str(run_dir), "replicas": REPLICAS, "cpus": 1, "explore_share": 0, "look_every_s": 0.2, **models}
+    with pytest.raises(
+        InputError, match=r"replicas=3 of cpus=1 and 1 of rewriter_cpus=0.5 need 3.5 CPUs, the cluster has 3; lower"
+    ):
+        app.start(parse({**given, "reranker_replicas": 1}), port)
     app.start(parse(given), port)
     try:
         assert len(nodes_of_replicas()) == REPLICAS
