@@ -5,23 +5,37 @@ It is exact where sampled rewrites are noisy, reads query and entry together as 
 entries that are likely anyway: the query is the same for all of them.
 
 Invariants: nothing here samples; the same weights, query and tool give the same figure, whatever else is asked with them (but for
-rounding).
+rounding). An entry comes before the query, so what the model makes of it is the same for every query: it is kept for the next one.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from torch.nn.functional import pad
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 from actors.core.prompts import query_prompt, query_target
 from actors.core.types import Tool
 
 QUERY_TOKENS = 64
 """A query is cut here."""
+ENTRIES_KEPT = 512
+"""Entries whose states are kept; at 80 tokens those of a model of 135 million parameters take a gigabyte."""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A prompt's last token, which is read with the query, and the attention's states of those before it."""
+
+    last: int
+    states: list[tuple[torch.Tensor, torch.Tensor]]
+    """Keys and values of each layer, (heads, tokens, size) in half precision."""
 
 
 class Reranker:
@@ -35,28 +49,59 @@ class Reranker:
         self._tokenizer = AutoTokenizer.from_pretrained(model_dir)
         model: Any = AutoModelForCausalLM.from_pretrained(model_dir, dtype=getattr(torch, precision))
         self._model = model.to(self._device).eval()
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
 
     def likelihoods(self, query: str, tools: Sequence[Tool]) -> list[float]:
         """Mean log-likelihood of a token of the query (its end among them) given each tool's entry, in nats; at most 0."""
         if not tools:
             return []
         wanted = [*self._encode(query_target(query))[:QUERY_TOKENS], int(self._tokenizer.eos_token_id)]
-        prompts = [self._encode(query_prompt(tool)) for tool in tools]
-        longest = max(map(len, prompts)) + len(wanted)
-        ids = torch.full((len(tools), longest), int(self._tokenizer.eos_token_id))
-        mask = torch.zeros_like(ids)
-        # The states that tell of the query's tokens: from the prompt's last to the query's last but one.
-        places = torch.tensor([len(p) - 1 for p in prompts])[:, None] + torch.arange(len(wanted))
-        for row, prompt in enumerate(prompts):
-            ids[row, : len(prompt) + len(wanted)] = torch.tensor(prompt + wanted)
-            mask[row, : len(prompt) + len(wanted)] = 1
         with torch.inference_mode():
-            states = self._model.base_model(input_ids=ids.to(self._device), attention_mask=mask.to(self._device)).last_hidden_state
-            states = states.gather(1, places.to(self._device)[..., None].expand(-1, -1, states.shape[-1]))
-            logits = self._model.get_output_embeddings()(states).float()
+            entries = self._read([query_prompt(tool) for tool in tools])
+            lengths = torch.tensor([entry.states[0][0].shape[1] for entry in entries])
+            ids = torch.tensor([[entry.last, *wanted[:-1]] for entry in entries], device=self._device)
+            new = torch.arange(len(wanted))
+            # Entries end together, so that the query follows each; what fills up the shorter ones is masked.
+            mask = torch.arange(int(lengths.max()) + len(wanted)) >= (lengths.max() - lengths)[:, None]
+            logits = self._model(
+                input_ids=ids,
+                attention_mask=mask.long().to(self._device),
+                position_ids=(lengths[:, None] + new).to(self._device),
+                past_key_values=DynamicCache([self._joined(entries, layer) for layer in range(len(entries[0].states))]),
+            ).logits.float()
             targets = torch.tensor(wanted, device=self._device).expand(len(tools), -1)
             losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
         return [float(-row.mean()) for row in losses.cpu()]
+
+    def _read(self, prompts: Sequence[str]) -> list[_Entry]:
+        """The states of each prompt, kept ones where there are; the model reads the others at once."""
+        missing = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._entries]
+        if missing:
+            tokens = [self._encode(prompt) for prompt in missing]
+            ids = torch.full((len(tokens), max(map(len, tokens))), int(self._tokenizer.eos_token_id))
+            for row, own in enumerate(tokens):
+                ids[row, : len(own)] = torch.tensor(own)
+            # The states are of no use to whoever sees less: what fills a row up comes after all that is kept.
+            layers = self._model.base_model(input_ids=ids.to(self._device), use_cache=True).past_key_values.layers
+            for row, (prompt, own) in enumerate(zip(missing, tokens, strict=True)):
+                states = [tuple(x[row, :, : len(own) - 1].half().clone() for x in (one.keys, one.values)) for one in layers]
+                self._entries[prompt] = _Entry(own[-1], states)
+        for prompt in prompts:
+            self._entries.move_to_end(prompt)
+        found = [self._entries[prompt] for prompt in prompts]
+        while len(self._entries) > ENTRIES_KEPT:
+            self._entries.popitem(last=False)
+        return found
+
+    def _joined(self, entries: Sequence[_Entry], layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of one layer for all entries, (entries, heads, tokens, size), filled up in front."""
+        longest = max(entry.states[layer][0].shape[1] for entry in entries)
+
+        def of(part: int) -> torch.Tensor:
+            own = [entry.states[layer][part] for entry in entries]
+            return torch.stack([pad(x, (0, 0, longest - x.shape[1], 0)) for x in own]).to(self._model.dtype)
+
+        return of(0), of(1)
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
