@@ -58,7 +58,8 @@ def test_reading_costs_time_and_puts_the_right_tool_first(tmp_path: Path, monkey
     raw = made.raw()
     assert raw.values == {"standard": 1.0, "vague": pytest.approx(1 / np.log2(3))}
     # One dev query has no standard error: its gain is taken.
-    [read] = made.reranked(raw.milliseconds)
+    read, known = made.reranked(raw.milliseconds)
+    assert (read.line, known.line, known.values) == ("tools read", "tools known", read.values)
     assert (read.amount, read.values) == (2, {"standard": 1.0, "vague": 1.0})
     assert read.milliseconds > raw.milliseconds > 0 and read.weight > 0
 
