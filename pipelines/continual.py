@@ -20,13 +20,13 @@ from configs.schema import Config
 from pipelines import cotrain, job, report
 from pipelines.adopt import open_start
 from pipelines.arm_run import STOP_TIMEOUT_S, ArmRun
-from pipelines.drift_watch import DriftWatch
-from pipelines.forgetting import requests
-from pipelines.gatekeeper import Gatekeeper
-from pipelines.intake import DeadLetters, Intake
 from pipelines.job import Job
-from pipelines.redaction import redact
-from pipelines.stream_units import StreamUnits, limits
+from pipelines.online.drift_watch import DriftWatch
+from pipelines.online.forgetting import requests
+from pipelines.online.gatekeeper import Gatekeeper
+from pipelines.online.intake import DeadLetters, Intake
+from pipelines.online.redaction import redact
+from pipelines.online.stream_units import StreamUnits, limits
 from pipelines.streams import Source
 from pipelines.streams.open import open_source
 from pipelines.units import COHYDE

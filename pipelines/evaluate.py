@@ -38,8 +38,8 @@ from actors.scorer import context_titles
 from configs.schema import CatalogConfig
 from pipelines import catalogs
 from pipelines.command_line import run_app
+from pipelines.comparison.likelihoods import likelihoods_of
 from pipelines.files import write_json, write_whole
-from pipelines.likelihoods import likelihoods_of
 
 DEPTH = 100
 REWRITE_MODES = ("rewrite", "fused", "hybrid")

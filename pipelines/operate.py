@@ -27,7 +27,7 @@ from actors.releases import Releases
 from actors.run_dir import CONFIG_FILE, storage_root
 from configs.load import load as load_config
 from configs.schema import Config
-from pipelines.forgetting import request
+from pipelines.online.forgetting import request
 from pipelines.streams.jsonl import blank_tenant
 
 TAIL_BYTES = 4_000_000

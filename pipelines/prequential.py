@@ -31,12 +31,14 @@ from actors.core.fusion import Vectors
 from actors.core.ranking import ndcg, paired_test
 from actors.core.types import Corpus, InputError, Query
 from actors.run_dir import open_release
-from pipelines import catalogs, report, report_figures, stream_picture
+from pipelines import catalogs, report
 from pipelines.alternatives import HEAD_RATES, TOOL_RATES, Head, Learner, MovedTools, Static
 from pipelines.click_model import CHEAT
 from pipelines.command_line import run_app
 from pipelines.evaluate import load_retriever
 from pipelines.files import write_json
+from pipelines.reporting import stream_picture
+from pipelines.reporting.figures import memory_points
 from pipelines.simulate import RECORD
 
 K = 5
@@ -230,7 +232,7 @@ def command(run_dir: Annotated[Path, typer.Argument(help="The run directory of a
     """
     found = measure(run_dir)
     write_json(run_dir / RESULT, found)
-    memory = [(minute, event["gb"]) for minute, event in report_figures.memory_points(report.read(run_dir).events)]
+    memory = [(minute, event["gb"]) for minute, event in memory_points(report.read(run_dir).events)]
     stream_picture.write(found, memory, run_dir / PICTURE)
     shown = Table(box=box.SIMPLE_HEAD, title=f"last third of {found['queries']} queries, nDCG@5 (%)")
     for name in ("slice", "against", "n", "served", "rival", "difference", "p"):

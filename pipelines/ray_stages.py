@@ -23,7 +23,7 @@ from actors.core.types import BASE_VERSION, LABELLED_KINDS, Corpus, Query, Unit
 from actors.processes import give_back_memory
 from configs.schema import Config
 from pipelines import datasets, stages
-from pipelines.gatekeeper import Gatekeeper
+from pipelines.online.gatekeeper import Gatekeeper
 from pipelines.threads import in_thread
 from pipelines.units import Arm
 

@@ -23,9 +23,9 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from actors.core.types import InputError
-from pipelines import report_figures as figures
 from pipelines.command_line import run_app
-from pipelines.compare import COHYDE, LABELS, Grid, Row, component, grids, last_round, verdict
+from pipelines.comparison.compare import COHYDE, LABELS, Grid, Row, component, grids, last_round, verdict
+from pipelines.reporting import figures as figures
 
 
 @dataclass
@@ -80,14 +80,14 @@ def write(run_dir: Path) -> Path:
 def render(run: Run) -> str:
     """The page."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(Path(__file__).parent / "reporting"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     stages = figures.stages(run.events)
-    return environment.get_template("report_template.html").render(
+    return environment.get_template("template.html").render(
         run=run,
         continual=run.continual,
         facts=_facts(run, stages),

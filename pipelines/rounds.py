@@ -19,9 +19,9 @@ from actors.core.types import BASE_VERSION, Query
 from configs.schema import Config
 from pipelines import cotrain, job
 from pipelines.arm_run import STOP_TIMEOUT_S, ArmRun
-from pipelines.arms import Comparison
+from pipelines.comparison.arms import Comparison
+from pipelines.comparison.rewrite_sets import RewriteSet
 from pipelines.job import Job
-from pipelines.rewrite_sets import RewriteSet
 from pipelines.units import ENCODER_ALONE, QTA, Arm, Planned, main_arm
 
 QUERIES_PER_CALL = 256

@@ -15,12 +15,12 @@ from rich.console import Console
 
 from actors.core.types import InputError
 from configs.load import load as load_config
-from pipelines import compare
 from pipelines.benchmark import aggregate, measure, tables
 from pipelines.benchmark.aggregate import Line
 from pipelines.benchmark.suites import Part, parts
 from pipelines.command_line import run_app
-from pipelines.compare import RERANKED
+from pipelines.comparison import compare
+from pipelines.comparison.compare import RERANKED
 from pipelines.evaluate import progress_bars
 from pipelines.files import write_json, write_text, write_whole
 

@@ -15,7 +15,7 @@ from typing import get_args
 
 from actors.core.ranking import interval, paired_test
 from actors.core.types import Novelty, Query
-from pipelines.compare import COHYDE, LABELS, SINGLE_ARMS, VAGUE_TIERS, ArmMode
+from pipelines.comparison.compare import COHYDE, LABELS, SINGLE_ARMS, VAGUE_TIERS, ArmMode
 
 METRICS = ("nDCG@5", "R@10", "Success@5", "COMP@5")
 """Success@5 and COMP@5 differ where a query has several golds; MTRB's S@5 is COMP@5."""

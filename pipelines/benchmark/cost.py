@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from configs.schema import Config
-from pipelines.compare import RERANKED
+from pipelines.comparison.compare import RERANKED
 
 FROZEN_INDEX, WARM_INDEX = "index of the frozen encoder", "index of the warm-started encoder"
 WARM_ENCODER, WARM_REWRITER = "warm start of the encoder", "warm start of the rewriter"

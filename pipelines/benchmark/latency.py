@@ -28,13 +28,14 @@ from actors.hosts import serving_rewrites
 from actors.lexical import Ranking
 from actors.run_dir import OpenedRelease, open_release
 from actors.scorer import context_titles
-from pipelines import catalogs, compare, evaluate
+from pipelines import catalogs, evaluate
 from pipelines.command_line import run_app
-from pipelines.compare import Cell, Grid
+from pipelines.comparison import compare
+from pipelines.comparison.compare import Cell, Grid
+from pipelines.comparison.likelihoods import Likelihoods
+from pipelines.comparison.rewrite_sets import RewriteSet
 from pipelines.evaluate import PerQuery, Watch, progress_bars
 from pipelines.files import write_json, write_whole
-from pipelines.likelihoods import Likelihoods
-from pipelines.rewrite_sets import RewriteSet
 
 TIMED_QUERIES = 16
 KNOWN = "tools known"

@@ -27,8 +27,8 @@ from pipelines import catalogs, evaluate
 from pipelines.benchmark.aggregate import Figures, Line
 from pipelines.benchmark.cost import Cost, costs
 from pipelines.benchmark.suites import Part
+from pipelines.comparison.likelihoods import likelihoods_of
 from pipelines.evaluate import Watch
-from pipelines.likelihoods import likelihoods_of
 from pipelines.run_dirs import check_run_dir
 from pipelines.units import ENCODER_ALONE
 

@@ -23,11 +23,12 @@ from actors.core.types import Catalog, Corpus, InputError, Mode, Query
 from actors.lexical import LexicalIndex
 from actors.retriever import Retriever
 from actors.run_dir import FROZEN, open_release
-from pipelines import compare, evaluate
+from pipelines import evaluate
 from pipelines.benchmark import tables
 from pipelines.benchmark.aggregate import Line
 from pipelines.benchmark.tables import Point
 from pipelines.command_line import run_app
+from pipelines.comparison import compare
 from pipelines.evaluate import Watch, progress_bars
 from pipelines.files import write_json, write_whole
 

@@ -11,10 +11,10 @@ from statistics import fmean
 
 from matplotlib.figure import Figure
 
-from pipelines import compare
 from pipelines.benchmark.aggregate import Cell, Line
 from pipelines.benchmark.cost import Cost
-from pipelines.compare import COHYDE, LABELS, RERANKED, SINGLE_ARMS, Grid
+from pipelines.comparison import compare
+from pipelines.comparison.compare import COHYDE, LABELS, RERANKED, SINGLE_ARMS, Grid
 
 SHOWN, COMPLETE = "nDCG@5", "COMP@5"
 """``COMPLETE``: all right tools among the first five; what MTRB calls S@5."""

@@ -15,13 +15,13 @@ from rich.console import Console
 
 from actors.core.types import InputError
 from configs.load import load as load_config
-from pipelines import compare
 from pipelines.benchmark import aggregate, measure, tables
 from pipelines.benchmark.aggregate import Cell, Line
 from pipelines.benchmark.suites import parts
 from pipelines.benchmark.tables import Point
 from pipelines.command_line import run_app
-from pipelines.compare import COHYDE, ArmMode
+from pipelines.comparison import compare
+from pipelines.comparison.compare import COHYDE, ArmMode
 from pipelines.files import write_json, write_whole
 
 MODES: tuple[ArmMode, ...] = ("raw", "fused", "reranked")

@@ -14,7 +14,7 @@ from actors.releases import Release, Releases
 from configs.load import save
 from configs.schema import Config, LoopConfig, StreamConfig
 from pipelines import cli
-from pipelines.forgetting import requests
+from pipelines.online.forgetting import requests
 
 
 @pytest.fixture

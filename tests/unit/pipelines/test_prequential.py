@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from actors.core.types import Catalog, Corpus, Query, Tool
-from pipelines import stream_picture
 from pipelines.alternatives import MovedTools, Static
 from pipelines.click_model import CHEAT
 from pipelines.prequential import Step, compare, curves, poison_line, poisoning, read_steps, replay, verdicts
+from pipelines.reporting import stream_picture
 
 TOOLS = [f"t{i}" for i in range(8)]
 TABLE = np.eye(8, dtype=np.float32)

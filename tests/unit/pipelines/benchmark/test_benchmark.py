@@ -16,7 +16,7 @@ from actors.run_dir import OpenedRelease
 from configs.schema import Config
 from pipelines.benchmark import aggregate, cost, measure, suites, tables, vary
 from pipelines.benchmark.aggregate import Line
-from pipelines.compare import RERANKED
+from pipelines.comparison.compare import RERANKED
 
 BM25, ALONE, OURS, HYBRID = (
     Line("bm25", -1, "bm25"),

@@ -16,8 +16,8 @@ from actors.core.replay import Example, ReplayLimits, is_held_out
 from actors.core.snapshots import SnapshotStore
 from actors.core.types import Found
 from configs.schema import Config
-from pipelines.intake import READ_AHEAD, DeadLetters, Intake, IntakeLimits
-from pipelines.stream_units import StreamUnits, limits
+from pipelines.online.intake import READ_AHEAD, DeadLetters, Intake, IntakeLimits
+from pipelines.online.stream_units import StreamUnits, limits
 from pipelines.streams import Position, Record, SourceLost
 from pipelines.streams.jsonl import JsonlSource
 

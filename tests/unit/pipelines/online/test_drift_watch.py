@@ -8,7 +8,7 @@ import numpy as np
 
 from actors.core.drift import Drift, Vectors
 from actors.core.joining import Interaction
-from pipelines.drift_watch import EVERY_S, DriftWatch
+from pipelines.online.drift_watch import EVERY_S, DriftWatch
 
 
 def test_looks_now_and_then_and_tells_what_it_saw() -> None:

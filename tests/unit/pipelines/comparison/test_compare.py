@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from actors.core.types import Mode, Query
-from pipelines import compare
-from pipelines.compare import ArmResult, Row
+from pipelines.comparison import compare
+from pipelines.comparison.compare import ArmResult, Row
 
 TIERS = {"s1": "standard", "s2": "standard", "a": "V1", "b": "V2", "c": "V3"}
 

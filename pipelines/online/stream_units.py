@@ -15,7 +15,7 @@ from actors.core.joining import JoinLimits
 from actors.core.replay import Example, ReplayLimits
 from actors.core.types import Unit
 from configs.schema import Config
-from pipelines.intake import Intake, IntakeLimits
+from pipelines.online.intake import Intake, IntakeLimits
 from pipelines.threads import in_thread
 from pipelines.units import unit_seed
 

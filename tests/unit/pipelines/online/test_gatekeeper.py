@@ -16,7 +16,7 @@ from actors.core.snapshots import SnapshotStore
 from actors.core.types import Catalog, Corpus, Query, Tool
 from actors.releases import Releases
 from configs.schema import Config
-from pipelines.gatekeeper import Gatekeeper
+from pipelines.online.gatekeeper import Gatekeeper
 
 CATALOG = Catalog((Tool("a", "a", "A", ""),))
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.redaction import redact
+from pipelines.online.redaction import redact
 
 
 @pytest.mark.parametrize(

@@ -29,12 +29,13 @@ from actors.retriever import Retriever
 from actors.run_dir import RELEASE_FILE, storage_root
 from actors.scorer import Scorer
 from configs.schema import Config
-from pipelines import compare, report
-from pipelines.compare import RERANKED, ArmResult
+from pipelines import report
+from pipelines.comparison import compare
+from pipelines.comparison.compare import RERANKED, ArmResult
+from pipelines.comparison.likelihoods import Likelihoods
+from pipelines.comparison.rewrite_sets import RewriteSet
 from pipelines.evaluate import DEPTH, PerQuery, evaluate_mode, measure
 from pipelines.files import write_json, write_text, write_whole
-from pipelines.likelihoods import Likelihoods
-from pipelines.rewrite_sets import RewriteSet
 
 SAMPLES = 20
 """Test queries whose rewrites and rankings the report shows."""

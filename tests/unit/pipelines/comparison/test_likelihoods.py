@@ -12,8 +12,8 @@ import actors.reranker
 from actors.core.types import Query, Tool
 from actors.run_dir import FROZEN, open_release
 from configs.schema import Config
-from pipelines import likelihoods
-from pipelines.likelihoods import KEPT, Likelihoods
+from pipelines.comparison import likelihoods
+from pipelines.comparison.likelihoods import KEPT, Likelihoods
 
 TOOLS = {name: Tool(name, name, name, "") for name in "abc"}
 QUERIES = [Query("q1", "first", "vague", "test", {"a": 1}, "V1"), Query("q2", "second", "vague", "test", {"b": 1}, "V1")]

@@ -14,8 +14,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pipelines import report_plots as plots
-from pipelines.compare import COHYDE, LABELS, Row
+from pipelines.comparison.compare import COHYDE, LABELS, Row
+from pipelines.reporting import plots as plots
 
 STAGES = ("generate", "train_encoder", "build_index", "score", "train_rewriter", "judge")
 MODES = ("raw", "rewrite", "fused", "hybrid")

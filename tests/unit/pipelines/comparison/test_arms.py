@@ -10,8 +10,8 @@ from rich.console import Console
 
 from actors.core.types import Catalog, Corpus
 from configs.schema import Config
-from pipelines import arms
-from pipelines.arms import Comparison, Told
+from pipelines.comparison import arms
+from pipelines.comparison.arms import Comparison, Told
 
 
 def test_without_a_terminal_lines_say_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,1 @@
+"""What only the continual mode needs: the query log in, units out, drift watched, pairs judged, tenants forgotten."""
