@@ -7,24 +7,18 @@ Invariants: nothing of a search waits for a model longer than its time box; a re
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import os
 import sys
 import time
-import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import ray
 from ray import serve
-from ray.exceptions import RayError
 from ray.serve import Application
 from ray.serve.api import RunTarget
-from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus
-from ray.util.metrics import Counter, Gauge, Histogram
 
 from actors.core.types import InputError, Tool
 from actors.hosts import RewriterHost
@@ -33,127 +27,23 @@ from actors.run_dir import RERANKER, open_release
 from configs.schema import RewriterConfig
 from configs.serving import ServingConfig, parse
 from serve_app.api import make_app
-from serve_app.problems import ProblemError
+from serve_app.measures import Measures, cluster_metrics
+from serve_app.model_calls import RerankerCalls, RewriterCalls
 from serve_app.replica import Replica
 from serve_app.reranker import Reader, RerankServer
 from serve_app.rewriter import RewriteServer
-from serve_app.time_box import ModelGoneError
 
-logger = logging.getLogger(__name__)
 APPLICATION = "cohyde"
 LOOPBACK = "127.0.0.1"
-PREPARE_TIMEOUT_S = 120.0
-CALL_TIMEOUT_S = 60.0
-METRICS_TIMEOUT_S = 5.0
 START_TIMEOUT_S = 300.0
 START_POLL_S = 0.1
 SWITCH_S = 0.0005
-SECONDS = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
 QUIET = {"enable_access_log": False, "log_level": "WARNING"}
 """Searches are in the query log; a line for each request beside it would cost time and tell no more."""
-GAUGES = frozenset({"cohyde_query_log_lost"})
-
-
-class Measures:
-    """Metrics of this process, made as they are first measured, and told to Ray."""
-
-    def __init__(self) -> None:
-        """Nothing is measured yet."""
-        self._made: dict[str, Counter | Gauge | Histogram] = {}
-
-    def __call__(self, name: str, value: float, labels: Mapping[str, str]) -> None:
-        """One measurement: seconds go into a histogram, gauges are set, all others counted."""
-        if name not in self._made:
-            keys = tuple(labels)
-            if name.endswith("_seconds"):
-                self._made[name] = Histogram(name, boundaries=SECONDS, tag_keys=keys)
-            else:
-                self._made[name] = (Gauge if name in GAUGES else Counter)(name, tag_keys=keys)
-        metric = self._made[name]
-        if isinstance(metric, Histogram):
-            metric.observe(value, dict(labels))
-        elif isinstance(metric, Gauge):
-            metric.set(value, dict(labels))
-        elif value > 0:
-            metric.inc(value, dict(labels))
-
-
-class RerankerCalls:
-    """The reranker's deployment as a replica sees it."""
-
-    def __init__(self, handle: DeploymentHandle[Any]) -> None:
-        """``handle`` is to ``Reranker``, which is had to load its model ahead of the first search."""
-        self._handle = handle
-        self._loading = handle.likelihoods.remote("", [])
-
-    async def __call__(self, query: str, tools: Sequence[Tool]) -> list[float]:
-        """Likelihoods of a query given each tool. Raises ``ModelGoneError``."""
-        found: list[float] = await _answered(self._handle.likelihoods.remote(query, list(tools)), "the reranker")
-        return found
-
-
-async def _answered(response: Any, who: str) -> Any:
-    """What a deployment answers. Raises ``ModelGoneError`` where it does not."""
-    try:
-        async with asyncio.timeout(CALL_TIMEOUT_S):
-            return await response
-    except TimeoutError as error:
-        raise ModelGoneError(f"{who} did not answer in {CALL_TIMEOUT_S:.0f} s") from error
-    except (RayError, RayServeException) as error:
-        raise ModelGoneError(f"{who} is away ({type(error).__name__})") from error
-
-
-class RewriterCalls:
-    """The rewriter's deployment as a replica sees it."""
-
-    def __init__(self, handle: DeploymentHandle[Any]) -> None:
-        """``handle`` is to ``Rewriter``."""
-        self._handle = handle
-        self._loop = asyncio.get_event_loop()
-        self.on_ready: Callable[[], None] | None = None
-        """Told when a version was loaded."""
-
-    async def __call__(self, version: int, query: str, titles: Sequence[str]) -> list[str]:
-        """The rewrites of a query. Raises ``ModelGoneError``."""
-        made: list[str] = await _answered(self._handle.rewrite.remote(version, query, list(titles)), "the rewriter")
-        return made
-
-    def prepare(self, version: int) -> None:
-        """Have a version loaded, from another thread than the loop's; what goes wrong shows at the first rewrite."""
-        asyncio.run_coroutine_threadsafe(self._prepare(version), self._loop)
-
-    async def _prepare(self, version: int) -> None:
-        try:
-            async with asyncio.timeout(PREPARE_TIMEOUT_S):
-                await self._handle.prepare.remote(version)
-        except (RayError, RayServeException, TimeoutError) as error:
-            logger.warning("the rewriter did not load version %d ahead of its use: %s", version, type(error).__name__)
-            return
-        if self.on_ready:
-            self.on_ready()
 
 
 def _no_preparing(version: int) -> None:
     """Where there is no rewriter."""
-
-
-async def cluster_metrics() -> str:
-    """The metrics that Ray's nodes export, all of them. Raises ``ProblemError`` 503 where no node answers."""
-    all_nodes: Callable[[], list[dict[str, Any]]] = ray.nodes
-    nodes = [n for n in all_nodes() if n["Alive"] and n["MetricsExportPort"] > 0]
-    texts = await asyncio.gather(*(asyncio.to_thread(_read, n["NodeManagerAddress"], n["MetricsExportPort"]) for n in nodes))
-    found = [text for text in texts if text]
-    if not found:
-        raise ProblemError(503, "no node of the cluster exports its metrics", headers={"Retry-After": "10"})
-    return "".join(found)
-
-
-def _read(address: str, port: int) -> str:
-    try:
-        with urllib.request.urlopen(f"http://{address}:{port}/metrics", timeout=METRICS_TIMEOUT_S) as answer:
-            return str(answer.read().decode())
-    except OSError:
-        return ""
 
 
 def _host(settings: ServingConfig) -> RewriterHost:
@@ -231,6 +121,8 @@ class Search:
         self._replica = Replica(settings, calls, calls.prepare if calls else _no_preparing, Measures(), rerank)
         if calls:
             calls.on_ready = self._replica.rewriter.ready
+        if rerank:
+            rerank.on_ready = self._replica.engine.reranker.ready
 
     def __serve_build_asgi_app__(self) -> Any:
         """What Serve answers HTTP with."""

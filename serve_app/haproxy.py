@@ -36,7 +36,7 @@ def environment() -> dict[str, str]:
     script = folder / "haproxy"
     script.write_text(SCRIPT.format(binary=get_haproxy_binary()))
     script.chmod(0o700)
-    stats, metrics = free_port(), free_port()
+    stats, metrics, http, grpc = (str(free_port()) for _ in range(4))
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
@@ -52,8 +52,12 @@ def environment() -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
+        "RAY_SERVE_HAPROXY_STATS_PORT": stats,
+        "RAY_SERVE_HAPROXY_METRICS_PORT": metrics,
+        # Where HAProxy sends what no replica can take yet. Ray shares this port with whoever asks for it, and its default is the
+        # same for all servers of a machine: a search just after the start was answered by another run's server.
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": http,
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": grpc,
     }
 
 

@@ -56,6 +56,10 @@ class RerankClient:
         """ "off", "starting", "ready", or what is wrong with it."""
         return "off" if self._call is None else self._box.state
 
+    def ready(self) -> None:
+        """The reranker has loaded its model."""
+        self._box.state = "ready"
+
     async def likelihoods(self, query: str, tools: Sequence[Tool]) -> list[float] | str:
         """Of the query given each tool; or in words why there are none."""
         call = self._call

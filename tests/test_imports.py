@@ -19,6 +19,8 @@ RAY = {
     "pipelines/train_loops.py",
     "pipelines/streams/kafka.py",
     "serve_app/app.py",
+    "serve_app/measures.py",
+    "serve_app/model_calls.py",
 }
 VLLM = {"actors/vllm_engine.py"}
 TORCH_FREE = ("configs", "actors.core")

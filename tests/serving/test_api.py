@@ -85,13 +85,14 @@ def test_the_first_tools_are_read_by_a_deployment_of_its_own(client: httpx.Clien
         answer = search(client, "i want to delete a queue", mode="reranked", k=5, explain=True)
         return answer if answer["mode"] == "reranked" else None
 
+    # It has loaded its model before anybody asks it.
+    wait_for("reranker", lambda: client.get("/readyz").json()["reranker"] == "ready")
     answer = wait_for("reranked answer", read)
     assert answer["degraded"] is None and answer["timings"]["rerank_ms"] is not None
     told = [tool["explanation"] for tool in answer["tools"]]
     for tool, one in zip(answer["tools"], told, strict=True):
         assert one["likelihood"] < 0
         assert tool["score"] == pytest.approx(one["query_cosine"] + 0.2 * one["likelihood"], abs=1e-3)
-    assert client.get("/readyz").json()["reranker"] == "ready"
 
 
 def test_a_batch_is_answered_in_order(client: httpx.Client) -> None:
