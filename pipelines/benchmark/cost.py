@@ -17,6 +17,8 @@ from pipelines.comparison.compare import RERANKED
 FROZEN_INDEX, WARM_INDEX = "index of the frozen encoder", "index of the warm-started encoder"
 WARM_ENCODER, WARM_REWRITER = "warm start of the encoder", "warm start of the rewriter"
 TRAIN_RERANKER = "training of the reranker"
+SFT_RERANKED = "sft_reranked"
+"""The reranker beside the frozen encoder: it needs no rewriter."""
 _PHASES: dict[str, tuple[str, ...]] = {
     "frozen": (FROZEN_INDEX,),
     "encoder_alone": (FROZEN_INDEX, WARM_ENCODER, WARM_INDEX),
@@ -60,10 +62,8 @@ def costs(events: Iterable[Mapping[str, Any]], config: Config) -> dict[str, Cost
         if needed[-1] in phases and (arm in loops or arm in ("frozen", "sft")):
             found[arm] = sum((phases[name] for name in needed if name in phases), loops.get(arm, Cost()))
     if reranker := phases.get(TRAIN_RERANKER):
-        # Beside the frozen encoder it needs no rewriter; the rewriter's own cost stands there all the same, as the larger.
-        found |= {arm: found[arm] + reranker for arm in ("sft", "cohyde") if arm in found}
-        if "encoder_alone" in found:
-            found[RERANKED] = found["encoder_alone"] + reranker
+        reads = {SFT_RERANKED: "frozen", RERANKED: "encoder_alone", "cohyde": "cohyde"}
+        found |= {name: found[arm] + reranker for name, arm in reads.items() if arm in found}
     return found
 
 

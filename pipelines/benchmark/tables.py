@@ -12,7 +12,7 @@ from statistics import fmean
 from matplotlib.figure import Figure
 
 from pipelines.benchmark.aggregate import Cell, Line
-from pipelines.benchmark.cost import Cost
+from pipelines.benchmark.cost import SFT_RERANKED, Cost
 from pipelines.comparison import compare
 from pipelines.comparison.compare import COHYDE, LABELS, RERANKED, SINGLE_ARMS, Grid
 
@@ -79,7 +79,8 @@ def cost(costs: Sequence[Mapping[str, Cost]]) -> Grid:
     """Means over the seeds of what each arm cost to make."""
     columns = ("minutes", "embedded texts", "encoder pairs", "tokens written", "rewriter texts")
     rows = []
-    for arm in (*SINGLE_ARMS, RERANKED, COHYDE):
+    labels = LABELS | {SFT_RERANKED: f"{LABELS['sft']}, reranked", RERANKED: f"{LABELS[RERANKED]}, reranked"}
+    for arm in (*SINGLE_ARMS, SFT_RERANKED, RERANKED, COHYDE):
         found = [by_arm[arm] for by_arm in costs if arm in by_arm]
         if not found:
             continue
@@ -87,8 +88,9 @@ def cost(costs: Sequence[Mapping[str, Cost]]) -> Grid:
             fmean(c.seconds for c in found) / 60,
             *(fmean(getattr(c, name) for c in found) for name in ("embedded", "trained_pairs", "generated_tokens", "trained_rows")),
         )
-        name = LABELS.get(arm, arm) + (", reranked" if arm == RERANKED else "")
-        rows.append((name, tuple(compare.Cell(f"{x:,.1f}" if i == 0 else f"{x:,.0f}") for i, x in enumerate(means))))
+        rows.append(
+            (labels.get(arm, arm), tuple(compare.Cell(f"{x:,.1f}" if i == 0 else f"{x:,.0f}") for i, x in enumerate(means)))
+        )
     note = (
         "Means over seeds. Embedded texts: one forward pass each. Encoder pairs and rewriter texts: forward and backward passes."
         " Tokens written: for training alone. Minutes of stages at work, on the machine of the run."

@@ -140,7 +140,9 @@ def test_costs_count_what_each_arm_needed() -> None:
     assert found["cohyde"] == cost.Cost(82.0, 100, 8 * pairs, 50, 7 * config.rewriter.sft_rows_per_step + 18)
     reranker = cost.Cost(60.0, 0, 0, 0, 9 * config.rewriter.sft_rows_per_step)
     more = cost.costs([*events, {"event": "phase", "name": cost.TRAIN_RERANKER, "seconds": 60.0, "steps": 9}], config)
-    assert set(more) == {*found, RERANKED} and more["encoder_alone"] == found["encoder_alone"]
+    assert set(more) == {*found, cost.SFT_RERANKED, RERANKED}
+    assert all(more[arm] == found[arm] for arm in ("encoder_alone", "sft", "frozen"))
+    assert more[cost.SFT_RERANKED] == found["frozen"] + reranker
     assert more["cohyde"] == found["cohyde"] + reranker and more[RERANKED] == found["encoder_alone"] + reranker
 
 
