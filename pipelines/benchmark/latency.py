@@ -42,6 +42,8 @@ KNOWN = "tools known"
 """Tools whose entries the reranker has read before, for another query or this one."""
 METRIC = "nDCG@5"
 SLICES = ("standard", "vague")
+DEPTHS = (2, 4, 8, 12, 16, 24, 32, 48, 64)
+"""Of reading, as far as the run itself read."""
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -107,12 +109,12 @@ class Bench:
         return rows
 
     def reranked(self, before: float) -> list[Spent]:
-        """Two of the first tools read, four and so on, to the depth that the run read; then the same tools once more."""
+        """The first tools read, a few and more of them, to the depth that the run read; then the same tools once more."""
         assert self.release.store is not None
         config, tools = self.release.config, self.catalog.by_id
         deepest, rows = config.retrieval.rerank_depth, []
         on_dev, on_test = (self._found(queries) for queries in (self.dev, self.test))
-        for depth in reversed(range(2, deepest + 1, 2)):
+        for depth in (deepest, *(d for d in reversed(DEPTHS) if d < deepest)):
             retrieval = config.retrieval.model_copy(update={"rerank_depth": depth})
             reader = Likelihoods(config.model_copy(update={"retrieval": retrieval}), self.release.store, tools, self.run_dir)
             weight = reader.fit(self.dev, on_dev, self.watch(f"Reading {depth} tools of dev queries"))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from actors.reranker import Reranker
 
 KEPT = Path("results") / "likelihoods.json"
-DEV_QUERIES = 96
+DEV_QUERIES = 160
 """Dev queries that the weight is fitted on: reading a query's tools takes a second or two on a CPU."""
 
 
