@@ -58,7 +58,9 @@ class Likelihoods:
     def of(self, queries: Sequence[Query], rankings: Sequence[Ranking], progress: Progress) -> list[list[float]]:
         """Mean log-likelihood of a token of each query given each of its first tools, in nats (``actors.reranker``)."""
         read = 0
-        for done, (query, ranking) in enumerate(zip(queries, rankings, strict=True)):
+        # Queries that find the same tools follow each other, for the reranker keeps what it made of the last entries.
+        alike = sorted(zip(queries, rankings, strict=True), key=lambda pair: pair[1][:1])
+        for done, (query, ranking) in enumerate(alike):
             missing = [t for t, _ in ranking[: self.depth] if _key(query, t) not in self.known]
             if missing:
                 values = self.reranker().likelihoods(query.text, [self.tools[t] for t in missing])
