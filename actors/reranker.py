@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch.nn.functional import pad
+from torch.nn.functional import cross_entropy, pad
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 from actors.core.prompts import query_prompt, query_target
 from actors.core.types import Tool
 
+IGNORED = -100
 QUERY_TOKENS = 64
 """A query is cut here."""
 ENTRIES_KEPT = 512
@@ -51,27 +52,31 @@ class Reranker:
         self._model = model.to(self._device).eval()
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
 
-    def likelihoods(self, query: str, tools: Sequence[Tool]) -> list[float]:
-        """Mean log-likelihood of a token of the query (its end among them) given each tool's entry, in nats; at most 0."""
-        if not tools:
+    def likelihoods(self, pairs: Sequence[tuple[str, Tool]]) -> list[float]:
+        """Mean log-likelihood of a token of each query (its end among them) given its tool's entry, in nats; at most 0."""
+        if not pairs:
             return []
-        wanted = [*self._encode(query_target(query))[:QUERY_TOKENS], int(self._tokenizer.eos_token_id)]
+        end = int(self._tokenizer.eos_token_id)
+        wanted = [[*self._encode(query_target(query))[:QUERY_TOKENS], end] for query, _ in pairs]
         with torch.inference_mode():
-            entries = self._read([query_prompt(tool) for tool in tools])
+            entries = self._read([query_prompt(tool) for _, tool in pairs])
             lengths = torch.tensor([entry.states[0][0].shape[1] for entry in entries])
-            ids = torch.tensor([[entry.last, *wanted[:-1]] for entry in entries], device=self._device)
-            new = torch.arange(len(wanted))
-            # Entries end together, so that the query follows each; what fills up the shorter ones is masked.
-            mask = torch.arange(int(lengths.max()) + len(wanted)) >= (lengths.max() - lengths)[:, None]
+            ids = torch.full((len(pairs), max(map(len, wanted))), end)
+            targets = torch.full_like(ids, IGNORED)
+            for row, (entry, own) in enumerate(zip(entries, wanted, strict=True)):
+                ids[row, : len(own)] = torch.tensor([entry.last, *own[:-1]])
+                targets[row, : len(own)] = torch.tensor(own)
+            # Entries end together, so that a query follows each; what fills up the shorter ones is masked. What fills up a shorter
+            # query comes after all that is looked at.
+            mask = torch.arange(int(lengths.max()) + ids.shape[1]) >= (lengths.max() - lengths)[:, None]
             logits = self._model(
-                input_ids=ids,
+                input_ids=ids.to(self._device),
                 attention_mask=mask.long().to(self._device),
-                position_ids=(lengths[:, None] + new).to(self._device),
+                position_ids=(lengths[:, None] + torch.arange(ids.shape[1])).to(self._device),
                 past_key_values=DynamicCache([self._joined(entries, layer) for layer in range(len(entries[0].states))]),
             ).logits.float()
-            targets = torch.tensor(wanted, device=self._device).expand(len(tools), -1)
-            losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
-        return [float(-row.mean()) for row in losses.cpu()]
+            losses = cross_entropy(logits.transpose(1, 2), targets.to(self._device), ignore_index=IGNORED, reduction="none").cpu()
+        return [float(-row.sum() / len(own)) for row, own in zip(losses, wanted, strict=True)]
 
     def _read(self, prompts: Sequence[str]) -> list[_Entry]:
         """The states of each prompt, kept ones where there are; the model reads the others at once."""

@@ -17,8 +17,8 @@ from serve_app.time_box import TimeBox
 class Reader(Protocol):
     """What reads queries against entries (``actors.reranker.Reranker``)."""
 
-    def likelihoods(self, query: str, tools: Sequence[Tool]) -> list[float]:
-        """Mean log-likelihood of a token of the query given each tool's entry, in nats."""
+    def likelihoods(self, pairs: Sequence[tuple[str, Tool]]) -> list[float]:
+        """Mean log-likelihood of a token of each query given its tool's entry, in nats."""
 
 
 class RerankServer:
@@ -36,7 +36,7 @@ class RerankServer:
 
     def _compute(self, jobs: Sequence[tuple[str, Sequence[Tool]]]) -> list[list[float]]:
         reader = self._reader = self._reader or self._make()
-        return [reader.likelihoods(query, tools) for query, tools in jobs]
+        return [reader.likelihoods([(query, tool) for tool in tools]) for query, tools in jobs]
 
 
 RerankCall = Callable[[str, Sequence[Tool]], Awaitable[list[float]]]

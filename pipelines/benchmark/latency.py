@@ -119,12 +119,14 @@ class Bench:
             reader = Likelihoods(config.model_copy(update={"retrieval": retrieval}), self.release.store, tools, self.run_dir)
             weight = reader.fit(self.dev, on_dev, self.watch(f"Reading {depth} tools of dev queries"))
             ranked = reader.rerank(self.test, on_test, weight, self.watch(f"Reading {depth} tools of test queries"))
-            first = {q.query_id: [tools[t] for t, _ in found[:depth]] for q, found in zip(self.test, on_test, strict=True)}
+            first = {
+                q.query_id: [(q.text, tools[t]) for t, _ in found[:depth]] for q, found in zip(self.test, on_test, strict=True)
+            }
             values = self._values(evaluate.measure(self.test, ranked))
             # A reranker of its own, which has kept nothing of these entries yet.
             model = Likelihoods(config, self.release.store, tools, None).reranker()
             for line in ("tools read", KNOWN):
-                took = timed(self.timed, lambda q, m=model, f=first: m.likelihoods(q.text, f[q.query_id]))  # type: ignore[misc]
+                took = timed(self.timed, lambda q, m=model, f=first: m.likelihoods(f[q.query_id]))  # type: ignore[misc]
                 rows.append(Spent(line, depth, before + took, weight, values))
         return sorted(rows, key=lambda row: (row.line == KNOWN, row.amount))
 

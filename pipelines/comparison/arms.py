@@ -172,14 +172,14 @@ class Comparison:
         assert self.likelihoods is not None
         weight = self._rerank_weight(retriever, dev, told)
         found = retriever.rank([q.text for q in test], None, "raw", 0.0, DEPTH)
-        ranked = self.likelihoods.rerank(test, found, weight, told.of("reading test queries"))
+        ranked = self.likelihoods.rerank(test, found, weight, told.of("reading tools of test queries"))
         return ArmResult(entry.arm, entry.round, "reranked", measure(test, ranked), weight)
 
     def _rerank_weight(self, retriever: Retriever, dev: Sequence[Query], told: Told) -> float:
         if self.likelihoods is None:
             return 0.0
         found = retriever.rank([q.text for q in dev], None, "raw", 0.0, DEPTH)
-        return self.likelihoods.fit(dev, found, told.of("reading dev queries"))
+        return self.likelihoods.fit(dev, found, told.of("reading tools of dev queries"))
 
     def _retriever(self, entry: Entry) -> Retriever:
         if self.loaded is None or self.loaded[:2] != (entry.retriever_arm, entry.retriever):

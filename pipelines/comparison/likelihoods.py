@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from actors.reranker import Reranker
 
 KEPT = Path("results") / "likelihoods.json"
+PAIRS_AT_ONCE = 24
 DEV_QUERIES = 160
 """Dev queries that the weight is fitted on: reading a query's tools takes a second or two on a CPU."""
 
@@ -57,17 +58,15 @@ class Likelihoods:
 
     def of(self, queries: Sequence[Query], rankings: Sequence[Ranking], progress: Progress) -> list[list[float]]:
         """Mean log-likelihood of a token of each query given each of its first tools, in nats (``actors.reranker``)."""
-        read = 0
-        # Queries that find the same tools follow each other, for the reranker keeps what it made of the last entries.
-        alike = sorted(zip(queries, rankings, strict=True), key=lambda pair: pair[1][:1])
-        for done, (query, ranking) in enumerate(alike):
-            missing = [t for t, _ in ranking[: self.depth] if _key(query, t) not in self.known]
-            if missing:
-                values = self.reranker().likelihoods(query.text, [self.tools[t] for t in missing])
-                self.known.update({_key(query, t): value for t, value in zip(missing, values, strict=True)})
-                read += 1
-            progress(done + 1, len(queries))
-        if read and self.run_dir:
+        asked = {_key(q, t): (q.text, self.tools[t]) for q, r in zip(queries, rankings, strict=True) for t, _ in r[: self.depth]}
+        # Ordered by tool, for the reranker keeps what it made of the last entries.
+        missing = sorted(asked.keys() - self.known.keys(), key=lambda key: (asked[key][1].tool_id, key))
+        for start in range(0, len(missing), PAIRS_AT_ONCE):
+            keys = missing[start : start + PAIRS_AT_ONCE]
+            values = self.reranker().likelihoods([asked[key] for key in keys])
+            self.known.update(zip(keys, values, strict=True))
+            progress(start + len(keys), len(missing))
+        if missing and self.run_dir:
             write_json(self.run_dir / KEPT, {"reranker": self._stamp, "likelihoods": self.known})
         return [[self.known[_key(q, t)] for t, _ in ranking[: self.depth]] for q, ranking in zip(queries, rankings, strict=True)]
 

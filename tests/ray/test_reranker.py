@@ -28,9 +28,12 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_likelihoods_are_those_of_a_plain_forward_pass_whatever_is_read_beside(base: Path) -> None:
     reranker = Reranker(base, "float32", 1)
-    both = reranker.likelihoods("please  make one", TOOLS)
-    assert both == pytest.approx([reranker.likelihoods("please make one", [tool])[0] for tool in TOOLS], abs=1e-5)
-    assert reranker.likelihoods("please", []) == []
+    pairs = [(query, tool) for tool in TOOLS for query in ("please  make one", "please")]
+    both = reranker.likelihoods(pairs)[::2]
+    alone = [Reranker(base, "float32", 1).likelihoods([("please make one", tool)])[0] for tool in TOOLS]
+    assert both == pytest.approx(alone, abs=1e-5)
+    assert reranker.likelihoods(pairs) == pytest.approx([reranker.likelihoods([pair])[0] for pair in pairs], abs=1e-5)
+    assert reranker.likelihoods([]) == []
     tokenizer, model = AutoTokenizer.from_pretrained(base), AutoModelForCausalLM.from_pretrained(base)
     for tool, value in zip(TOOLS, both, strict=True):
         prompt, target = (
@@ -50,5 +53,5 @@ def test_trained_from_entry_to_query_it_tells_the_right_tool(base: Path, tmp_pat
     RewriterTrainer(settings, "float32", 1).sft(base, rows, tmp_path / "reranker", 0)
     reranker = Reranker(tmp_path / "reranker", "float32", 1)
     for query, tool in asked.items():
-        red, green = reranker.likelihoods(query, TOOLS)
+        red, green = reranker.likelihoods([(query, each) for each in TOOLS])
         assert (red > green) == (tool is TOOLS[0])

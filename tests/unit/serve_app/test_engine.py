@@ -147,9 +147,9 @@ def test_likelihoods_are_remembered_by_query_and_what_the_tools_say() -> None:
     asked: list[str] = []
 
     class Reader:
-        def likelihoods(self, query: str, tools: Sequence[Tool]) -> list[float]:
-            asked.append(query)
-            return [-1.0 for _ in tools]
+        def likelihoods(self, pairs: Sequence[tuple[str, Tool]]) -> list[float]:
+            asked.extend(query for query, _ in pairs)
+            return [-1.0 for _ in pairs]
 
     async def run() -> None:
         client = RerankClient(RerankServer(Reader).likelihoods, 1.0, 10)

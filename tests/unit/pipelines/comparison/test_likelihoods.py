@@ -22,15 +22,15 @@ QUERIES = [Query("q1", "first", "vague", "test", {"a": 1}, "V1"), Query("q2", "s
 class CountingReranker:
     """Likes the tool whose id the query's gold is; ``asked`` is what it read."""
 
-    asked: list[tuple[str, tuple[str, ...]]] = []  # noqa: RUF012
+    asked: list[list[tuple[str, str]]] = []  # noqa: RUF012
 
     def __init__(self, *given: Any) -> None:
         pass
 
-    def likelihoods(self, query: str, tools: Sequence[Tool]) -> list[float]:
-        self.asked.append((query, tuple(t.tool_id for t in tools)))
-        liked = {"first": "a", "second": "b"}[query]
-        return [-1.0 if t.tool_id == liked else -3.0 for t in tools]
+    def likelihoods(self, pairs: Sequence[tuple[str, Tool]]) -> list[float]:
+        self.asked.append([(query, t.tool_id) for query, t in pairs])
+        liked = {"first": "a", "second": "b"}
+        return [-1.0 if t.tool_id == liked[query] else -3.0 for query, t in pairs]
 
 
 class Store:
@@ -65,7 +65,7 @@ def test_a_pair_is_read_once_and_kept(tmp_path: Path) -> None:
     assert made.of(QUERIES, first, quiet) == [[-3.0, -1.0], [-3.0, -1.0]]
     again = [[("a", 0.9), ("b", 0.8)], [("b", 0.9), ("c", 0.8)]]
     assert reader(tmp_path).of(QUERIES, again, quiet) == [[-1.0, -3.0], [-1.0, -3.0]]
-    assert CountingReranker.asked == [("first", ("c", "a")), ("second", ("c", "b")), ("first", ("b",))]
+    assert CountingReranker.asked == [[("first", "a"), ("second", "b"), ("first", "c"), ("second", "c")], [("first", "b")]]
 
 
 def test_what_another_reranker_said_is_not_taken(tmp_path: Path) -> None:
