@@ -69,14 +69,17 @@ class Reranker:
             # Entries end together, so that a query follows each; what fills up the shorter ones is masked. What fills up a shorter
             # query comes after all that is looked at.
             mask = torch.arange(int(lengths.max()) + ids.shape[1]) >= (lengths.max() - lengths)[:, None]
-            logits = self._model(
+            states = self._model.base_model(
                 input_ids=ids.to(self._device),
                 attention_mask=mask.long().to(self._device),
                 position_ids=(lengths[:, None] + torch.arange(ids.shape[1])).to(self._device),
                 past_key_values=DynamicCache([self._joined(entries, layer) for layer in range(len(entries[0].states))]),
-            ).logits.float()
-            losses = cross_entropy(logits.transpose(1, 2), targets.to(self._device), ignore_index=IGNORED, reduction="none").cpu()
-        return [float(-row.sum() / len(own)) for row, own in zip(losses, wanted, strict=True)]
+            ).last_hidden_state
+            # Words are told for the queries' own tokens alone: with 49,000 of them that is a third of the work.
+            told = (targets != IGNORED).to(self._device)
+            logits = self._model.get_output_embeddings()(states[told]).float()
+            losses = cross_entropy(logits, targets.to(self._device)[told], reduction="none").cpu()
+        return [float(-own.mean()) for own in losses.split([len(own) for own in wanted])]
 
     def _read(self, prompts: Sequence[str]) -> list[_Entry]:
         """The states of each prompt, kept ones where there are; the model reads the others at once."""
