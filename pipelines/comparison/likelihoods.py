@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 KEPT = Path("results") / "likelihoods.json"
 PAIRS_AT_ONCE = 24
-DEV_QUERIES = 160
+DEV_QUERIES = 96
 """Dev queries that the weight is fitted on: reading a query's tools takes a second or two on a CPU."""
 
 
