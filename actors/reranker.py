@@ -36,7 +36,7 @@ class _Entry:
 
     last: int
     states: list[tuple[torch.Tensor, torch.Tensor]]
-    """Keys and values of each layer, (heads, tokens, size) in half precision."""
+    """Keys and values of each layer, (heads, tokens, size) in two bytes a number."""
 
 
 class Reranker:
@@ -50,6 +50,8 @@ class Reranker:
         self._tokenizer = AutoTokenizer.from_pretrained(model_dir)
         model: Any = AutoModelForCausalLM.from_pretrained(model_dir, dtype=getattr(torch, precision))
         self._model = model.to(self._device).eval()
+        # What is larger than 65,504 has no place in float16; a model that computes with two bytes keeps its own.
+        self._kept = torch.float16 if precision == "float32" else getattr(torch, precision)
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
 
     def likelihoods(self, pairs: Sequence[tuple[str, Tool]]) -> list[float]:
@@ -75,7 +77,7 @@ class Reranker:
                 position_ids=(lengths[:, None] + torch.arange(ids.shape[1])).to(self._device),
                 past_key_values=DynamicCache([self._joined(entries, layer) for layer in range(len(entries[0].states))]),
             ).last_hidden_state
-            # Words are told for the queries' own tokens alone: with 49,000 of them that is a third of the work.
+            # Words are told for the queries' own tokens alone: they cost as much as a fifth of the model does.
             told = (targets != IGNORED).to(self._device)
             logits = self._model.get_output_embeddings()(states[told]).float()
             losses = cross_entropy(logits, targets.to(self._device)[told], reduction="none").cpu()
@@ -92,7 +94,9 @@ class Reranker:
             # The states are of no use to whoever sees less: what fills a row up comes after all that is kept.
             layers = self._model.base_model(input_ids=ids.to(self._device), use_cache=True).past_key_values.layers
             for row, (prompt, own) in enumerate(zip(missing, tokens, strict=True)):
-                states = [tuple(x[row, :, : len(own) - 1].half().clone() for x in (one.keys, one.values)) for one in layers]
+                states = [
+                    tuple(x[row, :, : len(own) - 1].to(self._kept, copy=True) for x in (one.keys, one.values)) for one in layers
+                ]
                 self._entries[prompt] = _Entry(own[-1], states)
         for prompt in prompts:
             self._entries.move_to_end(prompt)

@@ -25,7 +25,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from actors.core.types import InputError
 from pipelines.command_line import run_app
 from pipelines.comparison.compare import COHYDE, LABELS, Grid, Row, component, grids, last_round, verdict
-from pipelines.reporting import figures as figures
+from pipelines.reporting import figures
 
 
 @dataclass

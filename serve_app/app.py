@@ -122,7 +122,7 @@ class Search:
         if calls:
             calls.on_ready = self._replica.rewriter.ready
         if rerank:
-            rerank.on_ready = self._replica.engine.reranker.ready
+            rerank.prepare(self._replica.engine.reranker.ready)
 
     def __serve_build_asgi_app__(self) -> Any:
         """What Serve answers HTTP with."""

@@ -1,6 +1,6 @@
 """Metrics of serving: what this process measures, told to Ray, and what all nodes of the cluster tell Prometheus.
 
-Invariants: a metric is made as it is first measured; a node that does not answer is left out, never waited for.
+Invariants: a metric is made as it is first measured; a node that does not answer in time is left out.
 """
 
 from __future__ import annotations

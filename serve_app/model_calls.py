@@ -26,16 +26,17 @@ class RerankerCalls:
     """The reranker's deployment as a replica sees it."""
 
     def __init__(self, handle: DeploymentHandle[Any]) -> None:
-        """``handle`` is to ``Reranker``, which is had to load its model ahead of the first search."""
+        """``handle`` is to ``Reranker``."""
         self._handle = handle
-        self.on_ready: Callable[[], None] | None = None
-        """Told when the model was loaded."""
-        # Right in whichever thread Serve makes a replica.
-        self._loading = asyncio.run_coroutine_threadsafe(self._load(), asyncio.get_event_loop())
+        self._loop = asyncio.get_event_loop()
 
-    async def _load(self) -> None:
-        if await _prepared(self._handle.likelihoods.remote("", []), "the reranker did not load") and self.on_ready:
-            self.on_ready()
+    def prepare(self, on_ready: Callable[[], None]) -> None:
+        """Have the model loaded, from any thread, and ``on_ready`` told; what goes wrong shows at the first search."""
+        asyncio.run_coroutine_threadsafe(self._prepare(on_ready), self._loop)
+
+    async def _prepare(self, on_ready: Callable[[], None]) -> None:
+        if await _prepared(self._handle.likelihoods.remote("", []), "the reranker did not load"):
+            on_ready()
 
     async def __call__(self, query: str, tools: Sequence[Tool]) -> list[float]:
         """Likelihoods of a query given each tool. Raises ``ModelGoneError``."""

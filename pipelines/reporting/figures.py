@@ -15,7 +15,7 @@ from typing import Any
 from markupsafe import Markup
 
 from pipelines.comparison.compare import COHYDE, LABELS, Row
-from pipelines.reporting import plots as plots
+from pipelines.reporting import plots
 
 STAGES = ("generate", "train_encoder", "build_index", "score", "train_rewriter", "judge")
 MODES = ("raw", "rewrite", "fused", "hybrid")

@@ -14,7 +14,7 @@ import yaml
 from actors.core.types import InputError
 from configs.schema import Config
 from pipelines import report
-from pipelines.reporting import figures as figures
+from pipelines.reporting import figures
 
 NEEDS_END = {"html", "body", "main", "div", "table", "details", "figure", "svg", "g"}
 
