@@ -67,7 +67,9 @@ class ServingConfig(Section):
     reranker_replicas: Count = 1
     """Processes that hold the reranker, where the run trained one; 0 reranks nothing."""
     rerank_timeout_s: Annotated[float, Field(gt=0)] = 5.0
-    """A search that asks to be reranked waits this long, then answers as it was found."""
+    """A search that is to be reranked waits this long, then answers as it was found."""
+    auto_reranks: bool = False
+    """Whether the mode ``auto`` reranks wherever the release can be; for those with a GPU, or a second or two a search."""
     explore_share: Share = 0.02
     """Share of the answers in which one place below the first goes to a tool from further down, for the log's sake."""
     look_every_s: Annotated[float, Field(gt=0)] = 0.5

@@ -42,7 +42,7 @@ QUIET = {"enable_access_log": False, "log_level": "WARNING"}
 """Searches are in the query log; a line for each request beside it would cost time and tell no more."""
 
 
-def _no_preparing(version: int) -> None:
+def _no_preparing(version: int, on_ready: Callable[[], None]) -> None:
     """Where there is no rewriter."""
 
 
@@ -119,8 +119,6 @@ class Search:
         calls = None if rewriter is None else RewriterCalls(rewriter)
         rerank = None if reranker is None else RerankerCalls(reranker)
         self._replica = Replica(settings, calls, calls.prepare if calls else _no_preparing, Measures(), rerank)
-        if calls:
-            calls.on_ready = self._replica.rewriter.ready
         if rerank:
             rerank.prepare(self._replica.engine.reranker.ready)
 

@@ -64,7 +64,7 @@ class Engine:
         started, view = time.perf_counter(), self.view
         namespaces = self.visible(request, client)
         self._check(request, view, namespaces)
-        read = view.release.config.retrieval.rerank_depth if request.mode == "reranked" else 0
+        read = view.release.config.retrieval.rerank_depth if self._to_read(request, view) else 0
         depth = min(max((request.k or DEPTH) + FURTHER, read), len(view.entries))
         raw = await self._batcher.submit((view, Ask(request.query, max(depth, 1), namespaces=namespaces)))
         outcome = await self._rank(request, view, raw, depth, namespaces)
@@ -132,7 +132,14 @@ class Engine:
         ordered = replace(raw, ranking=reranked(raw.ranking, found, weight))
         return Outcome(ordered, "reranked", (), None, rerank_ms=rerank_ms, likelihoods=dict(zip(first, found, strict=True)))
 
+    def _to_read(self, request: SearchRequest, view: View) -> bool:
+        """Whether the first tools are to be read: where that is asked for, or stands for ``auto`` and can be done."""
+        by_itself = self._settings.auto_reranks and bool(view.release.rerank_weight) and self.reranker.state != "off"
+        return request.mode == "reranked" or (request.mode == "auto" and by_itself)
+
     def _mode(self, request: SearchRequest, view: View, raw: Ranked) -> UsedMode:
+        if self._to_read(request, view):
+            return "reranked"
         if request.mode != "auto":
             return request.mode
         pays = view.release.fusion_weight > 0 and rewriting_pays(raw.ranking, view.release.limits)

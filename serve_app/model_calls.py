@@ -73,18 +73,16 @@ class RewriterCalls:
         """``handle`` is to ``Rewriter``."""
         self._handle = handle
         self._loop = asyncio.get_event_loop()
-        self.on_ready: Callable[[], None] | None = None
-        """Told when a version was loaded."""
 
     async def __call__(self, version: int, query: str, titles: Sequence[str]) -> list[str]:
         """The rewrites of a query. Raises ``ModelGoneError``."""
         made: list[str] = await _answered(self._handle.rewrite.remote(version, query, list(titles)), "the rewriter")
         return made
 
-    def prepare(self, version: int) -> None:
-        """Have a version loaded, from another thread than the loop's; what goes wrong shows at the first rewrite."""
-        asyncio.run_coroutine_threadsafe(self._prepare(version), self._loop)
+    def prepare(self, version: int, on_ready: Callable[[], None]) -> None:
+        """Have a version loaded, from any thread, and ``on_ready`` told; what goes wrong shows at the first rewrite."""
+        asyncio.run_coroutine_threadsafe(self._prepare(version, on_ready), self._loop)
 
-    async def _prepare(self, version: int) -> None:
-        if await _prepared(self._handle.prepare.remote(version), f"the rewriter did not load version {version}") and self.on_ready:
-            self.on_ready()
+    async def _prepare(self, version: int, on_ready: Callable[[], None]) -> None:
+        if await _prepared(self._handle.prepare.remote(version), f"the rewriter did not load version {version}"):
+            on_ready()

@@ -51,12 +51,12 @@ class Replica:
         self,
         settings: ServingConfig,
         call: Call | None,
-        prepare: Callable[[int], None],
+        prepare: Callable[[int, Callable[[], None]], None],
         observe: Observe,
         rerank: RerankCall | None = None,
     ) -> None:
-        """Load the served release. ``call`` asks the rewriter (None: there is none), ``prepare`` has it load a version ahead;
-        ``rerank`` asks the reranker.
+        """Load the served release. ``call`` asks the rewriter (None: there is none), ``prepare`` has it load a version ahead and
+        tells when it has; ``rerank`` asks the reranker.
 
         Raises InputError where the run has no release that can be loaded.
         """
@@ -64,7 +64,7 @@ class Replica:
         directory = Path(settings.query_log) if settings.query_log else Path(settings.run) / "query-log"
         self._log = QueryLog(directory, settings.log_file_bytes)
         self.rewriter = RewriteClient(call, settings.rewrite_timeout_s, settings.rewrites_kept)
-        self._watcher = Watcher(settings, self._take, prepare)
+        self._watcher = Watcher(settings, self._take, lambda version: prepare(version, self.rewriter.ready))
         reranker = RerankClient(rerank, settings.rerank_timeout_s, settings.rewrites_kept)
         self.engine = Engine(settings, self._watcher.view, self.rewriter, reranker, self._log)
         self._told_lost = 0

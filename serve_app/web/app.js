@@ -193,7 +193,7 @@ function rewriteNotes(asked, { rewrites, degraded, mode }) {
   const decided = asked === "auto" && mode === "raw";
   const why = decided ? "No rewrite: by the release's rule it does not pay for this query." : "No rewrite was used.";
   if (degraded) notes.push(el("p", { class: "warn" }, degraded));
-  else if (!notes.length && !["raw", "reranked"].includes(asked)) notes.push(el("p", { class: "hint" }, why));
+  else if (!notes.length && asked !== "raw" && mode !== "reranked") notes.push(el("p", { class: "hint" }, why));
   return notes;
 }
 

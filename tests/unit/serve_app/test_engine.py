@@ -124,6 +124,20 @@ def test_the_first_tools_are_reranked_by_what_they_make_likely(tmp_path: Path) -
     assert ids(near) == ["east"], "what is asked for is a cosine"
 
 
+@pytest.mark.parametrize(
+    ("weight", "rerank", "wanted", "first"),
+    [(0.5, likes_north, "reranked", "north"), (0.0, likes_north, "raw", "east"), (0.5, None, "raw", "east")],
+)
+def test_auto_reranks_where_serving_says_so_and_the_release_can(
+    tmp_path: Path, weight: float, rerank: Any, wanted: str, first: str
+) -> None:
+    made = engine(tmp_path, weighed(weight), rerank=rerank, auto_reranks=True)
+    answer = search(made, "to the east", k=1)
+    assert (answer.mode, ids(answer)) == (wanted, [first]) and "reranked" not in (answer.degraded or "")
+    assert search(made, "to the east", mode="raw", k=1).mode == "raw"
+    assert search(engine(tmp_path, weighed(weight), rerank=rerank), "to the east", k=1).mode == "raw", "not unless it is told to"
+
+
 def test_what_cannot_be_reranked_in_time_is_answered_as_it_was_found(tmp_path: Path) -> None:
     async def slow(query: str, tools: Sequence[Tool]) -> list[float]:
         await asyncio.sleep(1)
