@@ -16,9 +16,11 @@ from typing import Any, Protocol
 from actors.core.fusion import Vectors
 from actors.core.limits import Limits
 from actors.core.snapshots import SnapshotStore
-from actors.core.types import BASE_VERSION, Completion, Query, Score
-from actors.interfaces import Progress
+from actors.core.types import BASE_VERSION, Completion, Query, Score, Tool
+from actors.interfaces import PairReader, Progress
+from actors.lexical import Ranking
 from actors.processes import give_back_memory
+from actors.run_dir import RERANKER
 from configs.schema import RewriterConfig
 
 Report = Callable[[str], Progress]
@@ -71,6 +73,9 @@ class ScorerModel(Protocol):
 
     def limits(self, queries: Sequence[Query], rewrites: Sequence[Sequence[str]] | None, weight: float) -> Limits:
         """How much serving should answer."""
+
+    def rankings(self, queries: Sequence[str], depth: int) -> list[Ranking]:
+        """The first tools of each query by its own vector."""
 
     def vectors(self, texts: Sequence[str]) -> Vectors:
         """Query vectors."""
@@ -205,6 +210,10 @@ class ScorerHost(Host):
         """How much serving by retriever ``version`` should answer."""
         return self._ensure(version).limits(queries, rewrites, weight)
 
+    def rankings(self, version: int, queries: Sequence[str], depth: int) -> list[Ranking]:
+        """The first ``depth`` tools of each query by its own vector, with their cosines, by retriever ``version``."""
+        return self._ensure(version).rankings(queries, depth)
+
     def vectors(self, version: int, texts: Sequence[str]) -> Vectors:
         """Query vectors by retriever ``version``, [n, d]."""
         return self._ensure(version).vectors(texts)
@@ -218,6 +227,23 @@ class ScorerHost(Host):
             # The retriever before this one is free now.
             give_back_memory()
         return self._model
+
+
+class RerankerHost(Host):
+    """Owns the rewriter turned round, of which a run has one version: 0."""
+
+    def __init__(self, make: Callable[[Path], PairReader], store_root: str, report: Report) -> None:
+        """``make`` loads the model of a directory."""
+        super().__init__(store_root, report)
+        self._make = make
+        self._model: PairReader | None = None
+
+    def likelihoods(self, pairs: Sequence[tuple[str, Tool]], stage: str) -> list[float]:
+        """Of each query given its tool's entry (``actors.reranker.Reranker``); ``stage`` is told how far it is, in pairs."""
+        if self._model is None:
+            self._model = self._make(self.store.fetch(RERANKER, 0))
+            self.version = 0
+        return self._model.likelihoods(pairs, self.report(stage))
 
 
 class IndexBuilderHost(Host):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from actors.core.types import Completion, Unit
+from actors.core.types import Completion, Tool, Unit
 
 Progress = Callable[[int, int], None]
 """Called with (done, total) in the unit the stage counts in; cheap enough to call for every step."""
@@ -31,6 +31,13 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """End the engine and its child processes."""
+
+
+class PairReader(Protocol):
+    """What reads queries against tools' entries (``actors.reranker.Reranker``)."""
+
+    def likelihoods(self, pairs: Sequence[tuple[str, Tool]], progress: Progress | None = None) -> list[float]:
+        """Mean log-likelihood of a token of each query given its tool's entry, in nats."""
 
 
 class UnitSource(Protocol):

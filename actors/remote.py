@@ -29,7 +29,8 @@ from rich.console import Console
 from actors.core.lag import WaitTimeout
 from actors.core.types import Corpus, InputError
 from actors.feed import UnitFeed
-from actors.hosts import Build, IndexBuilderHost, RewriterHost, RewriterModel, ScorerHost, ScorerModel
+from actors.hosts import Build, IndexBuilderHost, RerankerHost, RewriterHost, RewriterModel, ScorerHost, ScorerModel
+from actors.interfaces import PairReader
 from actors.monitor import Display, Monitor, Reporter
 from actors.processes import children, end_leftovers, end_processes, forget, note, only_user, within
 from actors.registry import Registry
@@ -171,6 +172,13 @@ def make_scorer(config: Config, corpus: Any, store_root: str, precision: Precisi
     return start(ScorerHost, place, config.loop.max_failures, make, store_root, Reporter(monitor).stage)
 
 
+def make_reranker(config: Config, store_root: str, precision: Precision, monitor: Any) -> Any:
+    """A handle to ``RerankerHost``, at the place of a scorer."""
+    place = config.placement.scorer
+    make = partial(_reranker, precision, place.threads)
+    return start(RerankerHost, place, config.loop.max_failures, make, store_root, Reporter(monitor).stage)
+
+
 def make_index_builder(config: Config, corpus: Any, base_dir: Path, store_root: str, precision: Precision, monitor: Any) -> Any:
     """A handle to ``IndexBuilderHost``; ``corpus`` is a reference to a ``Corpus`` (``share``)."""
     place = config.placement.index_builder
@@ -215,6 +223,12 @@ def _scorer(config: Config, corpus: Sequence[Any], precision: Precision, threads
     from actors.scorer import Scorer
 
     return Scorer(config, _take(corpus).catalog, precision, threads)
+
+
+def _reranker(precision: Precision, threads: int, model_dir: Path) -> PairReader:
+    from actors.reranker import Reranker
+
+    return Reranker(model_dir, precision, threads)
 
 
 def _index_builder(config: Config, corpus: Sequence[Any], precision: Precision, threads: int, base_dir: Path) -> Build:

@@ -22,10 +22,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 from actors.core.prompts import query_prompt, query_target
 from actors.core.types import Tool
+from actors.interfaces import Progress
 
 IGNORED = -100
 QUERY_TOKENS = 64
 """A query is cut here."""
+PAIRS_AT_ONCE = 24
 ENTRIES_KEPT = 512
 """Entries whose states are kept; at 80 tokens those of a model of 135 million parameters take a gigabyte."""
 
@@ -54,10 +56,24 @@ class Reranker:
         self._kept = torch.float16 if precision == "float32" else getattr(torch, precision)
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
 
-    def likelihoods(self, pairs: Sequence[tuple[str, Tool]]) -> list[float]:
-        """Mean log-likelihood of a token of each query (its end among them) given its tool's entry, in nats; at most 0."""
-        if not pairs:
-            return []
+    def likelihoods(self, pairs: Sequence[tuple[str, Tool]], progress: Progress | None = None) -> list[float]:
+        """Mean log-likelihood of a token of each query (its end among them) given its tool's entry, in nats; at most 0.
+
+        ``progress`` is told of pairs.
+        """
+        found = [0.0] * len(pairs)
+        # Ordered by tool, for what was made of the last entries is kept.
+        order = sorted(range(len(pairs)), key=lambda i: pairs[i][1].tool_id)
+        for start in range(0, len(order), PAIRS_AT_ONCE):
+            part = order[start : start + PAIRS_AT_ONCE]
+            for i, value in zip(part, self._together([pairs[i] for i in part]), strict=True):
+                found[i] = value
+            if progress:
+                progress(start + len(part), len(order))
+        return found
+
+    def _together(self, pairs: Sequence[tuple[str, Tool]]) -> list[float]:
+        """Of a few pairs, in one pass."""
         end = int(self._tokenizer.eos_token_id)
         wanted = [[*self._encode(query_target(query))[:QUERY_TOKENS], end] for query, _ in pairs]
         with torch.inference_mode():

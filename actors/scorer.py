@@ -20,6 +20,7 @@ from actors.core.ranking import ndcg
 from actors.core.rewards import score_rewrite
 from actors.core.types import Catalog, Completion, InputError, Mode, Query, Score
 from actors.interfaces import Progress
+from actors.lexical import Ranking
 from actors.retriever import Retriever
 from configs.schema import Config
 
@@ -130,6 +131,10 @@ class Scorer:
                 row[self._rows(self._catalog.never_negative(list(query.gold)))] = -1.0
                 without_gold.append(float(row.max()))
         return limits.fit(queries, raw, fused, without_gold)
+
+    def rankings(self, queries: Sequence[str], depth: int) -> list[Ranking]:
+        """The first ``depth`` tools of each query by its own vector, with their cosines."""
+        return self.retriever.rank(list(queries), None, "raw", 0.0, depth)
 
     def vectors(self, texts: Sequence[str]) -> Vectors:
         """Query vectors, [n, d]."""

@@ -14,8 +14,9 @@ from typing import Any
 from rich.console import Console
 
 from actors import found, remote
-from actors.core.types import BASE_VERSION, Found
+from actors.core.types import BASE_VERSION, LABELLED_KINDS, Found
 from actors.releases import Releases
+from actors.run_dir import OpenedRelease
 from configs.schema import Config
 from pipelines import cotrain, job, report
 from pipelines.adopt import open_start
@@ -26,6 +27,7 @@ from pipelines.online.forgetting import requests
 from pipelines.online.gatekeeper import Gatekeeper
 from pipelines.online.intake import DeadLetters, Intake
 from pipelines.online.redaction import redact
+from pipelines.online.rereading import Rereading
 from pipelines.online.stream_units import StreamUnits, limits
 from pipelines.streams import Source
 from pipelines.streams.open import open_source
@@ -49,8 +51,12 @@ async def _train(shared: Job, console: Console, source: Source) -> None:
     arm = ArmRun(shared, COHYDE, console)
     async with arm.ready() as stages:
         judge = remote.make_scorer(shared.config, shared.shared_corpus, arm.store_root, shared.precision, shared.monitor)
+        start = open_start(shared.config)
+        reranker = None
+        if start and start.rerank_weight:
+            reranker = remote.make_reranker(shared.config, arm.store_root, shared.precision, shared.monitor)
         intake = _intake(shared, arm, source)
-        stages.gatekeeper = _gatekeeper(shared, arm, judge, intake)
+        stages.gatekeeper = _gatekeeper(shared, arm, judge, reranker, start, intake)
         labelled = [q.query_id for q in shared.looped]
         units = StreamUnits(intake, labelled, shared.config, stages.admit, _drift_watch(shared, judge))
         console.print(f"reading the query log: {shared.config.stream.source} {shared.config.stream.address}", highlight=False)
@@ -60,7 +66,7 @@ async def _train(shared: Job, console: Console, source: Source) -> None:
             await asyncio.gather(*(learner.stop(STOP_TIMEOUT_S) for learner in arm.learners))
         finally:
             units.stop()
-            remote.end([judge])
+            remote.end([judge, *([reranker] if reranker else [])])
 
 
 def _intake(shared: Job, arm: ArmRun, source: Source) -> Intake:
@@ -77,15 +83,19 @@ def _intake(shared: Job, arm: ArmRun, source: Source) -> Intake:
     return Intake(source, arm.store, limits(shared.config), known.__contains__, redact, dead, told, publish, lambda: requests(root))
 
 
-def _gatekeeper(shared: Job, arm: ArmRun, judge: Any, intake: Intake) -> Gatekeeper:
+def _gatekeeper(shared: Job, arm: ArmRun, judge: Any, reranker: Any, start: OpenedRelease | None, intake: Intake) -> Gatekeeper:
+    """``reranker``: a handle to ``RerankerHost``; None where the release that the run started from has none that is used."""
     releases = Releases(arm.store, f"{shared.root(COHYDE)}/releases")
 
     async def ask(reference: Any, whom: str) -> Any:
         return await remote.ask(reference, shared.config.loop.stage_timeout_s, whom)
 
-    start = open_start(shared.config)
+    rereading = None
+    if reranker is not None:
+        corpus, depth = shared.corpus, shared.config.retrieval.rerank_depth
+        rereading = Rereading(corpus.select("dev", LABELLED_KINDS), corpus.catalog.by_id, depth, judge, reranker, ask)
     weight = start.rerank_weight if start else 0.0
-    return Gatekeeper(shared.config, shared.corpus, releases, arm.rewriter, judge, ask, lambda: intake.held_out, weight)
+    return Gatekeeper(shared.config, shared.corpus, releases, arm.rewriter, judge, ask, lambda: intake.held_out, weight, rereading)
 
 
 def _drift_watch(shared: Job, judge: Any) -> DriftWatch:

@@ -94,7 +94,7 @@ def _engine(config: Config) -> list[str]:
 def _placement(config: Config, cluster: dict[str, float] | None, machine: Machine) -> list[str]:
     """Compare the plan's sums with what there is."""
     plan = actors_of(config)
-    cpus = sum(actor.cpus for actor in plan.values())
+    cpus = round(sum(actor.cpus for actor in plan.values()), 6)
     gpus = sum(actor.gpus for actor in plan.values())
     memory = sum(actor.memory_gb for actor in plan.values()) + config.placement.object_store_mb / 1000 + DRIVER_AND_RAY_GB
     if cluster is None:
@@ -140,7 +140,13 @@ def _placement(config: Config, cluster: dict[str, float] | None, machine: Machin
 def actors_of(config: Config) -> dict[str, Placement]:
     """The long-lived actors and what each is given."""
     plan = config.placement
-    return {name: value for name in type(plan).model_fields if isinstance(value := getattr(plan, name), Placement)}
+    found = {name: value for name in type(plan).model_fields if isinstance(value := getattr(plan, name), Placement)}
+    if config.loop.mode == "continual":
+        found["gate's scorer"] = plan.scorer
+        if config.loop.start_from:
+            # Started where the release has a reranker that is used, which is not known before it is opened.
+            found["gate's reranker"] = plan.scorer
+    return found
 
 
 def _disk(config: Config, machine: Machine) -> list[str]:

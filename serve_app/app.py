@@ -22,6 +22,7 @@ from ray.serve.schema import ApplicationStatus
 
 from actors.core.types import InputError, Tool
 from actors.hosts import RewriterHost
+from actors.interfaces import PairReader
 from actors.models import native_precision, resolve_rewriter
 from actors.run_dir import RERANKER, open_release
 from configs.schema import RewriterConfig
@@ -30,7 +31,7 @@ from serve_app.api import make_app
 from serve_app.measures import Measures, cluster_metrics
 from serve_app.model_calls import RerankerCalls, RewriterCalls
 from serve_app.replica import Replica
-from serve_app.reranker import Reader, RerankServer
+from serve_app.reranker import RerankServer
 from serve_app.rewriter import RewriteServer
 
 APPLICATION = "cohyde"
@@ -96,7 +97,7 @@ class Reranker:
         return await self._server.likelihoods(query, tools)
 
 
-def _reader(settings: ServingConfig) -> Reader:
+def _reader(settings: ServingConfig) -> PairReader:
     from actors.reranker import Reranker as Model
 
     release = open_release(settings.run, "run")

@@ -7,27 +7,20 @@ reason; queries are read one after the other, in one thread. No ray here.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
 
 from actors.core.types import Tool
+from actors.interfaces import PairReader
 from serve_app.batcher import Batcher
 from serve_app.time_box import TimeBox
-
-
-class Reader(Protocol):
-    """What reads queries against entries (``actors.reranker.Reranker``)."""
-
-    def likelihoods(self, pairs: Sequence[tuple[str, Tool]]) -> list[float]:
-        """Mean log-likelihood of a token of each query given its tool's entry, in nats."""
 
 
 class RerankServer:
     """Wraps the model."""
 
-    def __init__(self, make: Callable[[], Reader]) -> None:
+    def __init__(self, make: Callable[[], PairReader]) -> None:
         """Nothing is loaded before the first call."""
         self._make = make
-        self._reader: Reader | None = None
+        self._reader: PairReader | None = None
         self._batcher: Batcher[tuple[str, Sequence[Tool]], list[float]] = Batcher(self._compute, 1, "reranker")
 
     async def likelihoods(self, query: str, tools: Sequence[Tool]) -> list[float]:

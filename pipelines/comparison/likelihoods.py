@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from actors.reranker import Reranker
 
 KEPT = Path("results") / "likelihoods.json"
-PAIRS_AT_ONCE = 24
 DEV_QUERIES = 96
 """Dev queries that the weight is fitted on: reading a query's tools takes a second or two on a CPU."""
 
@@ -59,15 +58,12 @@ class Likelihoods:
     def of(self, queries: Sequence[Query], rankings: Sequence[Ranking], progress: Progress) -> list[list[float]]:
         """Mean log-likelihood of a token of each query given each of its first tools, in nats (``actors.reranker``)."""
         asked = {_key(q, t): (q.text, self.tools[t]) for q, r in zip(queries, rankings, strict=True) for t, _ in r[: self.depth]}
-        # Ordered by tool, for the reranker keeps what it made of the last entries.
-        missing = sorted(asked.keys() - self.known.keys(), key=lambda key: (asked[key][1].tool_id, key))
-        for start in range(0, len(missing), PAIRS_AT_ONCE):
-            keys = missing[start : start + PAIRS_AT_ONCE]
-            values = self.reranker().likelihoods([asked[key] for key in keys])
-            self.known.update(zip(keys, values, strict=True))
-            progress(start + len(keys), len(missing))
-        if missing and self.run_dir:
-            write_json(self.run_dir / KEPT, {"reranker": self._stamp, "likelihoods": self.known})
+        missing = [key for key in asked if key not in self.known]
+        if missing:
+            values = self.reranker().likelihoods([asked[key] for key in missing], progress)
+            self.known.update(zip(missing, values, strict=True))
+            if self.run_dir:
+                write_json(self.run_dir / KEPT, {"reranker": self._stamp, "likelihoods": self.known})
         return [[self.known[_key(q, t)] for t, _ in ranking[: self.depth]] for q, ranking in zip(queries, rankings, strict=True)]
 
     def rerank(self, queries: Sequence[Query], rankings: Sequence[Ranking], weight: float, progress: Progress) -> list[Ranking]:

@@ -8,7 +8,7 @@ served, the frozen base) are for the very queries that the candidate is judged b
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from actors.core.replay import Example, query_of
 from actors.core.types import BASE_VERSION, LABELLED_KINDS, LOG_KIND, Corpus, Query
 from actors.releases import Release, Releases
 from configs.schema import Config
+from pipelines.online.rereading import SLICE, Rereading
 
 Ask = Callable[[Any, str], Awaitable[Any]]
 
@@ -39,13 +40,15 @@ class Gatekeeper:
         ask: Ask,
         held_out: Callable[[], Sequence[Example]],
         rerank_weight: float = 0.0,
+        rereading: Rereading | None = None,
     ) -> None:
         """``rewriter`` and ``scorer`` are handles to hosts, the scorer the gate's own; ``ask`` waits for an answer of one, under
         its deadline, and names whom it waits for; ``held_out`` gives the users' queries that the gate keeps. ``rerank_weight`` is
-        that of the release the run started from, whose reranker it took over: reading dev for each candidate would cost minutes.
+        that of the release the run started from, whose reranker it took over; where there is one, ``rereading`` measures with it.
         """
         self._config, self._releases, self._rewriter, self._scorer = config, releases, rewriter, scorer
         self._ask, self._held_out, self._rerank_weight = ask, held_out, rerank_weight
+        self._rereading = rereading
         self._catalog = corpus.catalog.catalog_hash
         self._dev = corpus.select("dev", LABELLED_KINDS)
         self._known: dict[int, dict[str, float]] = {}
@@ -62,16 +65,26 @@ class Gatekeeper:
         candidate = replace(candidate, fusion_weight=await self._weight(candidate, self._dev))
         candidate = replace(candidate, limits=await self._limits(candidate))
         served = self._releases.served()
-        rivals = {"frozen": await self._figures(FROZEN, log)}
+        rivals = {"frozen": FROZEN}
         if served is not None:
-            rivals["served"] = await self._figures(self._releases.get(served.number), log)
+            rivals["served"] = self._releases.get(served.number)
             best = self._best()
             if best.number != served.number:
-                rivals["best"] = await self._figures(best, log)
+                rivals["best"] = best
+        theirs = {name: await self._figures(rival, log) for name, rival in rivals.items()}
         figures = await self._figures(candidate, log)
-        queries = [*self._dev, *log]
-        verdict = judge(figures, rivals, _slices(queries), self._config.gate.tolerance)
+        verdict = judge(figures, theirs, _slices([*self._dev, *log]), self._config.gate.tolerance)
+        if verdict.promote and self._rereading is not None:
+            verdict = await self._read_too(candidate, rivals, verdict, self._rereading)
         return self._decide(candidate, verdict, pinned=served is not None and served.pinned)
+
+    async def _read_too(self, candidate: Release, rivals: Mapping[str, Release], verdict: Verdict, rereading: Rereading) -> Verdict:
+        """The verdict with what reranking makes of it; apart from the others, for its queries are some of theirs."""
+        theirs = {name: await rereading.figures(rival) for name, rival in rivals.items()}
+        slices = {SLICE: [q.query_id for q in rereading.queries]}
+        own = judge(await rereading.figures(candidate), theirs, slices, self._config.gate.tolerance)
+        reason = f"{verdict.reason}, {own.reason.partition(': ')[2]}" if own.promote else own.reason
+        return Verdict(own.promote, reason, (*verdict.comparisons, *own.comparisons))
 
     def _best(self) -> Release:
         """Of all that were ever served, the one with the best mean of dev's slices when it was judged."""

@@ -161,7 +161,7 @@ def test_likelihoods_are_remembered_by_query_and_what_the_tools_say() -> None:
     asked: list[str] = []
 
     class Reader:
-        def likelihoods(self, pairs: Sequence[tuple[str, Tool]]) -> list[float]:
+        def likelihoods(self, pairs: Sequence[tuple[str, Tool]], progress: Any = None) -> list[float]:
             asked.extend(query for query, _ in pairs)
             return [-1.0 for _ in pairs]
 

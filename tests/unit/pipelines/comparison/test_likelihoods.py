@@ -10,6 +10,7 @@ import pytest
 
 import actors.reranker
 from actors.core.types import Query, Tool
+from actors.interfaces import Progress
 from actors.run_dir import FROZEN, open_release
 from configs.schema import Config
 from pipelines.comparison import likelihoods
@@ -27,7 +28,7 @@ class CountingReranker:
     def __init__(self, *given: Any) -> None:
         pass
 
-    def likelihoods(self, pairs: Sequence[tuple[str, Tool]]) -> list[float]:
+    def likelihoods(self, pairs: Sequence[tuple[str, Tool]], progress: Progress | None = None) -> list[float]:
         self.asked.append([(query, t.tool_id) for query, t in pairs])
         liked = {"first": "a", "second": "b"}
         return [-1.0 if t.tool_id == liked[query] else -3.0 for query, t in pairs]
@@ -65,7 +66,7 @@ def test_a_pair_is_read_once_and_kept(tmp_path: Path) -> None:
     assert made.of(QUERIES, first, quiet) == [[-3.0, -1.0], [-3.0, -1.0]]
     again = [[("a", 0.9), ("b", 0.8)], [("b", 0.9), ("c", 0.8)]]
     assert reader(tmp_path).of(QUERIES, again, quiet) == [[-1.0, -3.0], [-1.0, -3.0]]
-    assert CountingReranker.asked == [[("first", "a"), ("second", "b"), ("first", "c"), ("second", "c")], [("first", "b")]]
+    assert CountingReranker.asked == [[("first", "c"), ("first", "a"), ("second", "c"), ("second", "b")], [("first", "b")]]
 
 
 def test_what_another_reranker_said_is_not_taken(tmp_path: Path) -> None:
