@@ -53,7 +53,7 @@ def _one(part: Part, overrides: list[str], seeds: range, config: str, out: Path,
             measured = measure.transfer(part, releases, watch)
     cells = aggregate.cells(measured.seeds, measured.queries)
     several = any(len(query.gold) > 1 for query in measured.queries)
-    grids = [tables.quality(cells), *([tables.quality(cells, tables.COMPLETE)] if several else []), tables.differences(cells)]
+    grids = [tables.quality(cells), *(tables.quality(cells, m) for m in tables.OF_SEVERAL if several), tables.differences(cells)]
     apart = Line(RERANKED, -1, "reranked")
     if all(apart in figures for figures in measured.seeds):
         grids.append(tables.co_training(aggregate.cells(measured.seeds, measured.queries, apart)))

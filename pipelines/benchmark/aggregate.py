@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
 from typing import get_args
 
-from actors.core.ranking import interval, paired_test
+from actors.core.ranking import FOUND_NDCG, interval, paired_test
 from actors.core.types import Novelty, Query
 from pipelines.comparison.compare import COHYDE, LABELS, SINGLE_ARMS, VAGUE_TIERS, ArmMode
 
-METRICS = ("nDCG@5", "R@10", "Success@5", "COMP@5")
+METRICS = ("nDCG@5", "R@10", "Success@5", "COMP@5", FOUND_NDCG)
 """Success@5 and COMP@5 differ where a query has several golds; MTRB's S@5 is COMP@5."""
 MICRO, MACRO = "all", "macro"
 

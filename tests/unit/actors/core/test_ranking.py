@@ -25,6 +25,7 @@ def test_metrics_of_a_hand_worked_query() -> None:
     assert (values["COMP@5"], values["COMP@10"]) == (0.0, 1.0)
     assert (values["Success@5"], values["Success@10"]) == (1.0, 1.0)
     assert values["RR"] == 0.5
+    assert values[ranking.FOUND_NDCG] == pytest.approx(1 / LOG3), "of the two, one is there: best would be rank 1"
     assert tuple(sorted(values)) == tuple(sorted(ranking.METRICS))
 
 
