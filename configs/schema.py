@@ -77,7 +77,7 @@ class EncoderConfig(Section):
     anchor_weight: Annotated[float, Field(ge=0)] = 0.1
     """Weight of the pull towards the frozen base model's embeddings."""
     rewrite_share: Share = 0.25
-    """Rewrites in a unit's batch, on top of its pairs, as a share of them (CoHyDE only)."""
+    """Rewrites in a unit's batch, on top of its pairs, as a share of them (CoHyDE only); less where each would be drawn twice."""
     catalog_share: Share = 0.15
     """Share of a unit's pairs that come from the catalog's own sentences, against forgetting."""
     index: Literal["exact", "hnsw"] = "exact"

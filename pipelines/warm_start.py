@@ -80,11 +80,12 @@ def encoder_unit(
     """Rows of a unit: all labelled queries, the unit's ``rewrites`` (query id, text), the catalog's own text; the config's shares.
 
     Shares of queries and catalog sum to 1; that of the rewrites comes on top, so that an encoder without a rewriter sees as much of
-    all else. ``log`` are the unit's examples from users, ``replay`` those of earlier units, each as often as it weighs
-    (``replay.copies``); together they take ``log_share`` of what the labelled queries would have, half of it each: a few new
-    queries alone would be learned by heart, away from other wordings of the same need. Beside them the labelled kinds have equal
-    shares. Rewrites that are empty, or only repeat their query or one another, are left out. ``negatives`` maps query ids to hard
-    wrong tools.
+    all else, and is no more than what draws each of them once: drawn again and again, the tools of a unit's few queries crowd out
+    all others (docs/experiments.md, 17). ``log`` are the unit's examples from users, ``replay`` those of earlier units, each as
+    often as it weighs (``replay.copies``); together they take ``log_share`` of what the labelled queries would have, half of it
+    each: a few new queries alone would be learned by heart, away from other wordings of the same need. Beside them the labelled
+    kinds have equal shares. Rewrites that are empty, or only repeat their query or one another, are left out. ``negatives`` maps
+    query ids to hard wrong tools.
     """
     by_id = {query.query_id: query for query in [*corpus.queries, *map(query_of, log)]}
     labelled = corpus.select("train", LABELLED_KINDS)
@@ -92,9 +93,11 @@ def encoder_unit(
     rows += [row for example in log for row in _found_rows(example, LOG_KIND, corpus.catalog, negatives)]
     rows += [row for example in replay for row in _found_rows(example, REPLAY_KIND, corpus.catalog, negatives)]
     distinct = {(query_id, " ".join(text.split()).lower()): text for query_id, text in rewrites}
+    used = 0
     for (query_id, plain), text in distinct.items():
         query = by_id[query_id]
         if plain and plain != " ".join(query.text.split()).lower():
+            used += 1
             rows += _rows(query, text, REWRITE + query.kind, corpus.catalog, negatives.get(query_id, ()))
     rows += [row for q in corpus.select("train", CATALOG_KINDS) for row in _rows(q, q.text, q.kind, corpus.catalog)]
     groups = {row.group for row in rows}
@@ -103,7 +106,8 @@ def encoder_unit(
     found = groups & {LOG_KIND, REPLAY_KIND}
     of_log = log_share * users if found else 0.0
     kinds = groups & set(LABELLED_KINDS)
-    shares = _shares(written, config.rewrite_share) | _shares(groups & set(CATALOG_KINDS), config.catalog_share)
+    of_rewrites = min(config.rewrite_share, used / (config.steps_per_unit * config.pairs_per_step))
+    shares = _shares(written, of_rewrites) | _shares(groups & set(CATALOG_KINDS), config.catalog_share)
     shares |= _shares(found, of_log)
     if found:
         # Users ask vaguely: by the weights a batch would hold two standard queries, and what tells near operations apart is lost.

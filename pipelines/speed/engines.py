@@ -7,13 +7,12 @@ beside the measurement, before and after it.
 from __future__ import annotations
 
 import gc
-import math
 import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean
 from typing import Any
 
 from actors.core.prompts import rewrite_prompt
@@ -21,10 +20,10 @@ from actors.core.types import Corpus
 from actors.interfaces import Engine
 from actors.rewriter import EngineName, Precision, choose_engine, make_engine
 from configs.schema import Config
+from pipelines.speed.device import parameters, product_gflops
 
 PROMPTS = 64
 WARM_UP_PROMPTS = 8
-PRODUCT_SIZE = 1024
 
 Figures = dict[str, Any]
 
@@ -74,7 +73,7 @@ def measure_engines(bench: Bench) -> Figures:
         "vllm_tokens_per_s": plain.tokens / plain.seconds,
         "vllm_over_transformers": plain.rewrites_per_s / transformers.rewrites_per_s,
         "vllm_adapter_rewrites_per_s": adapted.rewrites_per_s if adapted else None,
-        "floor_share": floor_share(_parameters(bench.rewriter_dir), prompt_tokens + plain.tokens, gflops, plain.seconds),
+        "floor_share": floor_share(parameters(bench.rewriter_dir), prompt_tokens + plain.tokens, gflops, plain.seconds),
         "matrix_product_gflops": gflops,
     }
 
@@ -113,9 +112,9 @@ def _measure(
     try:
         engine.load_base(bench.rewriter_dir)
         _generate(engine, bench, prompts[:WARM_UP_PROMPTS])
-        before = _product_gflops(bench.precision)
+        before = product_gflops(bench.precision)
         plain = _generate(engine, bench, prompts)
-        gflops = fmean([before, _product_gflops(bench.precision)])
+        gflops = fmean([before, product_gflops(bench.precision)])
         adapted = None
         if adapter_dir is not None:
             engine.load_adapter(1, adapter_dir)
@@ -148,27 +147,3 @@ def _fresh_adapter(bench: Bench) -> Path:
     out = bench.scratch / "adapter"
     RewriterTrainer(bench.config.rewriter, bench.precision).dpo(bench.rewriter_dir, None, [], out, bench.config.seed)
     return out
-
-
-def _parameters(model_dir: Path) -> int:
-    """Weights of a model; an embedding that is tied to the output is stored, and counted, once."""
-    from safetensors import safe_open
-
-    count = 0
-    for file in model_dir.glob("*.safetensors"):
-        with safe_open(file, framework="pt") as weights:
-            count += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
-    return count
-
-
-def _product_gflops(precision: Precision) -> float:
-    """Rate of a square matrix product, in 1e9 operations a second: the median of nine."""
-    import torch
-
-    matrix = torch.randn(PRODUCT_SIZE, PRODUCT_SIZE).to(getattr(torch, precision))
-    seconds = []
-    for _ in range(11):
-        started = time.perf_counter()
-        matrix @ matrix
-        seconds.append(time.perf_counter() - started)
-    return 2 * PRODUCT_SIZE**3 / median(seconds[2:]) / 1e9

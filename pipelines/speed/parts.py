@@ -14,7 +14,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,6 +30,7 @@ from configs.load import load
 from pipelines import catalogs, train_loops, warm_start
 from pipelines.command_line import library_logs, run_app
 from pipelines.ray_stages import Learner
+from pipelines.speed.device import device_name, parameters, peak_memory_gb, product_gflops
 from pipelines.speed.engines import Bench, Figures, drawn_contexts, labelled_texts, measure_engines
 
 SEARCH_QUERIES = 512
@@ -69,7 +70,11 @@ def measure_search(bench: Bench) -> Figures:
 
 
 def measure_training(bench: Bench) -> Figures:
-    """Seconds of one optimizer step: the encoder's InfoNCE, the rewriter's SFT and DPO."""
+    """One optimizer step of the encoder's InfoNCE, the rewriter's SFT and DPO: seconds, pairs or tokens a second, and of the
+
+    rewriter's, model operations (6 a weight and token: forward and backward; DPO's LoRA spares the weights' gradients and reads the
+    reference instead) as a share of the rate of a matrix product on the same device; the peak of memory.
+    """
     from transformers import AutoTokenizer
 
     from actors.encoder_trainer import EncoderTrainer
@@ -78,7 +83,9 @@ def measure_training(bench: Bench) -> Figures:
     config, corpus, seed, share = bench.config, bench.corpus, bench.config.seed, bench.config.encoder.warm_start_share
     encoder = EncoderTrainer(config.encoder, corpus.catalog, bench.encoder_dir, bench.precision, bench.threads)
     rows, shares = warm_start.encoder_warm_start(corpus, share)
-    figures: Figures = {"encoder_step_s": encoder.train(rows, shares, TRAIN_STEPS, seed)["step_s"]}
+    step_s = encoder.train(rows, shares, TRAIN_STEPS, seed)["step_s"]
+    figures: Figures = {"encoder_step_s": step_s, "encoder_pairs_per_s": config.encoder.pairs_per_step / step_s}
+    figures |= {"device": device_name(), "encoder_memory_gb": peak_memory_gb()}
     del encoder
     gc.collect()
     tokenizer: Any = AutoTokenizer.from_pretrained(bench.rewriter_dir)
@@ -92,14 +99,20 @@ def measure_training(bench: Bench) -> Figures:
     )
     rewriter = RewriterTrainer(settings, bench.precision, bench.threads)
     pairs = [(row.prompt, row.target) for row in sft_rows]
-    figures["sft_step_s"] = rewriter.sft(bench.rewriter_dir, pairs, bench.scratch / "sft", seed)["step_s"]
+    operations = 6 * parameters(bench.rewriter_dir) / (product_gflops(bench.precision) * 1e9)
+
+    def told(name: str, metrics: Mapping[str, Any]) -> Figures:
+        per_s = metrics["tokens_per_s"]
+        own = {"step_s": metrics["step_s"], "tokens_per_s": per_s, "peak_share": operations * per_s, "memory_gb": peak_memory_gb()}
+        return {f"{name}_{key}": value for key, value in own.items()}
+
+    figures |= told("sft", rewriter.sft(bench.rewriter_dir, pairs, bench.scratch / "sft", seed))
     wanted = TRAIN_STEPS * settings.pairs_per_step
     preferences = [
         {"prompt": row.prompt, "chosen": row.target, "rejected": other.target, "chosen_reward": 1.0, "rejected_reward": 0.0}
         for row, other in zip(sft_rows, sft_rows[1:] + sft_rows[:1], strict=True)
     ][:wanted]
-    figures["dpo_step_s"] = rewriter.dpo(bench.rewriter_dir, None, preferences, bench.scratch / "dpo", seed)["step_s"]
-    return figures
+    return figures | told("dpo", rewriter.dpo(bench.rewriter_dir, None, preferences, bench.scratch / "dpo", seed))
 
 
 # Actors ------------------------------------------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ def test_rewriter_learns_from_needs_that_the_encoders_warm_start_leaves_out() ->
 
 
 def test_unit_adds_rewrites_to_queries_and_catalog_by_the_configured_shares() -> None:
-    config = EncoderConfig(rewrite_share=0.5, catalog_share=0.14)
+    config = EncoderConfig(rewrite_share=0.5, catalog_share=0.14, steps_per_unit=1, pairs_per_step=4)
     rewrites = [("v1", "Tool a. Does it."), ("s1", "Tool b. Does it.")]
     rows, shares = warm_start.encoder_unit(CORPUS, rewrites, {"v1": ["b"]}, config)
     assert shares == pytest.approx(
@@ -79,6 +79,12 @@ def test_unit_adds_rewrites_to_queries_and_catalog_by_the_configured_shares() ->
     assert Counter(r.group for r in rows)["sentence"] == 2
 
 
+def test_a_rewrite_is_drawn_once_in_the_mean() -> None:
+    config = EncoderConfig(rewrite_share=0.5, steps_per_unit=10, pairs_per_step=20)
+    _, shares = warm_start.encoder_unit(CORPUS, [("v1", "Tool a."), ("v1", "Does it."), ("v1", " ")], {}, config)
+    assert shares["rewrite:vague"] * 10 * 20 == pytest.approx(2)
+
+
 def test_unit_without_rewrites_holds_as_many_queries() -> None:
     rows, shares = warm_start.encoder_unit(CORPUS, [], {}, EncoderConfig(rewrite_share=0.5, catalog_share=0.2))
     assert shares["vague"] + shares["standard"] == pytest.approx(0.8)
@@ -87,7 +93,7 @@ def test_unit_without_rewrites_holds_as_many_queries() -> None:
 
 def test_unit_mixes_what_users_did_into_the_labelled_queries_share() -> None:
     seen = Example("log-1", "t", "what a user said", right=("a",), wrong=("c",), weight=2.0, time=0.0)
-    config = EncoderConfig(rewrite_share=0.25, catalog_share=0.2)
+    config = EncoderConfig(rewrite_share=0.25, catalog_share=0.2, steps_per_unit=1, pairs_per_step=8)
     rewrites = [("log-1", "Tool a. Does it."), ("v1", "Tool b. Does it.")]
     rows, shares = warm_start.encoder_unit(CORPUS, rewrites, {"log-1": ["b"]}, config, [seen, seen], 0.5)
     assert shares["log"] == pytest.approx(0.4)

@@ -8,6 +8,7 @@ from safetensors.numpy import save_file
 
 from actors.core.types import Catalog, Completion, Corpus, Query
 from configs.schema import Config
+from pipelines.speed import device
 from pipelines.speed import engines as bench_engines
 from pipelines.speed import parts as bench
 from pipelines.speed.engines import Bench, floor_share
@@ -21,7 +22,7 @@ def test_the_floor_is_two_operations_a_parameter_and_token() -> None:
 def test_parameters_are_counted_over_all_files(tmp_path: Path) -> None:
     save_file({"a": np.zeros((3, 4), np.float32), "b": np.zeros(5, np.float32)}, tmp_path / "one.safetensors")
     save_file({"c": np.zeros((2, 2), np.float32)}, tmp_path / "two.safetensors")
-    assert bench_engines._parameters(tmp_path) == 12 + 5 + 4
+    assert device.parameters(tmp_path) == 12 + 5 + 4
 
 
 class FakeEngine:
@@ -56,9 +57,9 @@ def test_engines_are_compared_by_rewrites_and_the_floor_counts_each_prompt_once(
     engines = {"vllm": FakeEngine(clock, 2.0, 4.0), "transformers": FakeEngine(clock, 5.0, 5.0)}
     monkeypatch.setattr(bench_engines.time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(bench_engines, "_prompts", lambda bench: (["p"] * 10, 840))
-    monkeypatch.setattr(bench_engines, "_product_gflops", lambda precision: 100.0)
+    monkeypatch.setattr(bench_engines, "product_gflops", lambda precision: 100.0)
     monkeypatch.setattr(bench_engines, "_fresh_adapter", lambda bench: tmp_path)
-    monkeypatch.setattr(bench_engines, "_parameters", lambda directory: 100_000_000)
+    monkeypatch.setattr(bench_engines, "parameters", lambda directory: 100_000_000)
     monkeypatch.setattr(bench_engines, "make_engine", lambda name, *_: engines[name])
     monkeypatch.setattr(bench_engines, "choose_engine", lambda setting: "vllm")
     figures = bench_engines.measure_engines(make_bench(tmp_path))
@@ -72,7 +73,7 @@ def test_engines_are_compared_by_rewrites_and_the_floor_counts_each_prompt_once(
 
 def test_without_vllm_the_ratio_is_null(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_engines, "_prompts", lambda bench: (["p"], 1))
-    monkeypatch.setattr(bench_engines, "_product_gflops", lambda precision: 100.0)
+    monkeypatch.setattr(bench_engines, "product_gflops", lambda precision: 100.0)
     monkeypatch.setattr(bench_engines, "make_engine", lambda name, *_: FakeEngine([0.0], 1.0, 1.0))
     monkeypatch.setattr(bench_engines, "choose_engine", lambda setting: "transformers")
     assert bench_engines.measure_engines(make_bench(tmp_path))["vllm_over_transformers"] is None
