@@ -39,8 +39,9 @@ class Command:
 
     @property
     def fixed(self) -> bool:
-        """Whether it holds no placeholder."""
-        return not any(is_placeholder(word) for word in self.words) and "/data/" not in self.text and "..." not in self.text
+        """Whether it can be run as it stands: it holds no placeholder and nothing that a reader made before."""
+        made = ("/data/", "runs/", "my-", "...")
+        return not any(is_placeholder(word) for word in self.words) and not any(part in self.text for part in made)
 
 
 def is_placeholder(word: str) -> bool:

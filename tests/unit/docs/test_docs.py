@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 from pathlib import Path
 
@@ -56,6 +57,31 @@ def test_what_is_cheap_is_run(command: Command, monkeypatch: pytest.MonkeyPatch,
         name, arguments = "pipelines.cli", ["cotrain", *arguments]
     assert importlib.import_module(name).main(arguments) == 0
     assert capsys.readouterr().out.strip()
+
+
+def test_every_metric_that_a_page_names_is_measured() -> None:
+    named = {name for page in pages() for name in re.findall(r"\bray_cohyde_(\w+)", page.read_text(encoding="utf-8"))}
+    sources = [path for top in ("actors", "serve_app", "pipelines") for path in (ROOT / top).rglob("*.py")]
+    code = "".join(path.read_text(encoding="utf-8") for path in sources)
+
+    def measured(name: str) -> bool:
+        # Names of the intake's and of drift's figures are made of the figures' own.
+        figure = re.fullmatch(r"(?:intake|drift)_(\w+)", name)
+        if figure:
+            return f'"{figure[1]}"' in code
+        return any(f"{before}_{name.removesuffix(after)}" in code for before in ("cohyde", "{PREFIX}") for after in ("", "_total"))
+
+    assert len(named) > 10
+    assert [name for name in sorted(named) if not measured(name)] == []
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    broken = []
+    for page in pages():
+        for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+            if "://" not in target and not (page.parent / target).exists():
+                broken.append(f"{page.name}: {target}")
+    assert broken == []
 
 
 def test_make_help_lists_every_target() -> None:
