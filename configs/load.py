@@ -31,7 +31,7 @@ def load(path: str | None, overrides: list[str]) -> Config:
 
     Raises InputError for a missing file, broken YAML, an unknown key (the nearest right one is named) or a value that does not fit.
     """
-    layers = _file_layers(Path(path), ()) if path is not None else []
+    layers = layers_of(Path(path)) if path is not None else []
     layers += [_override_layer(text) for text in overrides]
     merged: dict[str, Any] = {}
     for layer in layers:
@@ -63,8 +63,8 @@ def keys(section: type[BaseModel] = Config, prefix: str = "") -> dict[str, str]:
     return found
 
 
-def _file_layers(path: Path, parents: tuple[Path, ...]) -> list[Layer]:
-    """The layers of a file: those of the files it names under ``defaults``, then its own."""
+def layers_of(path: Path, parents: tuple[Path, ...] = ()) -> list[Layer]:
+    """The layers of a file: those of the files it names under ``defaults``, then its own. Raises InputError as ``load`` does."""
     if path.resolve() in parents:
         raise InputError(f"{path}: its 'defaults' lead back to itself; remove one of them")
     settings = _read(path)
@@ -73,7 +73,7 @@ def _file_layers(path: Path, parents: tuple[Path, ...]) -> list[Layer]:
         raise InputError(f"{path}: defaults={defaults!r} is not a list of file names; write 'defaults: [base.yaml]'")
     layers: list[Layer] = []
     for name in defaults:
-        layers += _file_layers(path.parent / name, (*parents, path.resolve()))
+        layers += layers_of(path.parent / name, (*parents, path.resolve()))
     return [*layers, Layer(str(path), settings)]
 
 

@@ -25,7 +25,7 @@ from configs.serving import ServingConfig, parse
 from pipelines.command_line import library_logs, run_app
 from pipelines.evaluate import progress_bars
 from pipelines.frozen_run import ensure_catalog, prepare_frozen
-from serve_app import haproxy
+from serve_app import haproxy, plan
 
 RUNS = ("runs/continual", "runs/demo")
 """Where a release is looked for when no run is named, in this order."""
@@ -85,10 +85,14 @@ def command(
     settings: Annotated[list[str] | None, typer.Argument(help="Settings of configs/serving.py, as replicas=2.")] = None,
     run: Annotated[str | None, typer.Option(help="Run directory; by default the newest release, else the frozen models.")] = None,
     port: Annotated[int, typer.Option(help="Port on the loopback address.", min=1, max=65_535)] = 8000,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be deployed; start and write nothing.")] = False,
 ) -> None:
     """Serve a release on this machine: HTTP API and page."""
     console = Console() if sys.stdout.isatty() else Console(width=120)
     found = Path(run) if run else find_run()
+    if dry_run:
+        _show_plan(found, _pairs(settings or []), console)
+        return
     if found is None:
         console.print(f"no release was found in {' or '.join(RUNS)}: preparing the frozen models (once)", highlight=False)
         with progress_bars() as watch:
@@ -98,6 +102,17 @@ def command(
     console.print(f"serving {told(found, open_release(given.run, '--run'))}", highlight=False)
     library_logs(found / STATE / "logs")
     serve(given, port, console)
+
+
+def _show_plan(run: Path | None, settings: dict[str, Any], console: Console) -> None:
+    given = parse({"run": str(run or FROZEN_RUN), **settings})
+    if run is None and not Path(given.run).is_dir():
+        told_of = f"no release was found in {' or '.join(RUNS)}: the frozen models would be prepared in {given.run} first"
+        console.print(told_of, highlight=False, soft_wrap=True)
+        return
+    release = open_release(given.run, "--run")
+    for line in (f"would serve {told(Path(given.run), release)}", *plan.told(given, release)):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _pairs(texts: list[str]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from actors.models import native_precision, resolve_rewriter
 from actors.run_dir import RERANKER, open_release
 from configs.schema import RewriterConfig
 from configs.serving import ServingConfig, parse
+from serve_app import plan
 from serve_app.api import make_app
 from serve_app.measures import Measures, cluster_metrics
 from serve_app.model_calls import RerankerCalls, RewriterCalls
@@ -139,7 +140,7 @@ def build(args: dict[str, Any]) -> Application:
     """
     given = parse(args)
     settings = given.model_copy(update=_absolute(given))
-    reads = _reads(settings)
+    reads = plan.reads(settings, open_release(settings.run, "run"))
     # Each of a replica's threads computes a batch of its own.
     threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     options = {"num_cpus": settings.cpus, "memory": int(settings.memory_gb * 1e9), "runtime_env": {"env_vars": threads}}
@@ -187,19 +188,15 @@ def start(settings: ServingConfig, port: int) -> None:
 
 def _check_room(settings: ServingConfig) -> None:
     """Ray would wait for missing CPUs without end."""
-    models = settings.rewriter_replicas + (settings.reranker_replicas if _reads(settings) else 0)
+    planned = plan.deployments(settings, open_release(settings.run, "run"))
+    models = sum(one.replicas for one in planned[1:])
     resources: Callable[[], dict[str, float]] = ray.cluster_resources
-    needed, there = settings.replicas * settings.cpus + models * settings.rewriter_cpus, resources().get("CPU", 0.0)
+    needed, there = plan.cpus(planned), resources().get("CPU", 0.0)
     if needed > there:
         raise InputError(
             f"replicas={settings.replicas} of cpus={settings.cpus:g} and {models} of rewriter_cpus={settings.rewriter_cpus:g} need"
             f" {needed:g} CPUs, the cluster has {there:g}; lower one of them, or rewriter_replicas or reranker_replicas"
         )
-
-
-def _reads(settings: ServingConfig) -> bool:
-    store = open_release(settings.run, "run").store
-    return bool(settings.reranker_replicas and store is not None and store.has(RERANKER, 0))
 
 
 def stop() -> None:

@@ -10,11 +10,11 @@ import asyncio
 import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from actors.catalog_file import Entry, new_entry
 from actors.run_dir import releases_of
 from configs.serving import ServingConfig
+from serve_app import plan
 from serve_app.engine import Engine
 from serve_app.keys import Client
 from serve_app.problems import ProblemError
@@ -61,8 +61,7 @@ class Replica:
         Raises InputError where the run has no release that can be loaded.
         """
         self._settings, self._observe = settings, observe
-        directory = Path(settings.query_log) if settings.query_log else Path(settings.run) / "query-log"
-        self._log = QueryLog(directory, settings.log_file_bytes)
+        self._log = QueryLog(plan.query_log(settings), settings.log_file_bytes)
         self.rewriter = RewriteClient(call, settings.rewrite_timeout_s, settings.rewrites_kept)
         self._watcher = Watcher(settings, self._take, lambda version: prepare(version, self.rewriter.ready))
         reranker = RerankClient(rerank, settings.rerank_timeout_s, settings.rewrites_kept)

