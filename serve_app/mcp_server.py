@@ -27,7 +27,7 @@ INSTRUCTIONS = (
     " searches better."
 )
 LINE_CHARACTERS = 160
-"""Of a description in search_tools' answer."""
+"""Of a title or a description in search_tools' answer."""
 
 
 class Backend(Protocol):
@@ -134,14 +134,15 @@ async def _search(backend: Backend, arguments: dict[str, Any]) -> types.CallTool
     tools = [
         Found(
             tool_id=tool.tool_id,
-            title=tool.title or tool.name,
+            title=_line(tool.title or tool.name),
             namespace=tool.namespace,
             description=_line(tool.description or ""),
             score=tool.score,
         )
         for tool in answer.tools
     ]
-    lines = [f"{place}. {tool.tool_id} | {tool.title} | {tool.description}" for place, tool in enumerate(tools, start=1)]
+    told = [" | ".join(filter(None, (tool.tool_id, tool.title, tool.description))) for tool in tools]
+    lines = [f"{place}. {line}" for place, line in enumerate(told, start=1)]
     text = "\n".join([*(lines or ["No tool is likely right; ask again in other words."]), f"request_id: {answer.request_id}"])
     return _told(text, Answer(request_id=answer.request_id, tools=tools, abstained=answer.abstained, degraded=answer.degraded))
 

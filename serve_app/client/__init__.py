@@ -17,9 +17,12 @@ from serve_app.client.shapes import (
     tool_name,
 )
 from serve_app.client.synchronous import ToolSearch
+from serve_app.schema.search import FoundTool, SearchAnswer
 
 __all__ = [
     "AsyncToolSearch",
+    "FoundTool",
+    "SearchAnswer",
     "SearchOptions",
     "ToolSearch",
     "ToolSearchError",
