@@ -10,13 +10,14 @@ import sys
 
 def main() -> int:
     """Run the command line on the process's arguments; returns the exit code."""
-    extra = "mcp" if sys.argv[1:2] == ["mcp"] else "cpu"
+    arguments, extra = sys.argv[1:], "cpu"
     try:
-        if extra == "mcp":
-            from pipelines import mcp as command
+        if arguments[:1] == ["mcp"]:
+            arguments, extra = arguments[1:], "mcp"
+            from pipelines.mcp import main as run
         else:
-            from pipelines import cli as command
+            from pipelines.cli import main as run
     except ModuleNotFoundError as error:
         print(f"cohyde: {error.name} is not installed; run: pip install 'cohyde[{extra}]'", file=sys.stderr)
         return 2
-    return command.main(sys.argv[2:]) if extra == "mcp" else command.main()
+    return run(arguments)
