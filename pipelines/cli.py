@@ -91,6 +91,14 @@ def simulate(context: typer.Context) -> None:
     raise typer.Exit(command.main(context.args))
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def mcp(context: typer.Context) -> None:
+    """Offer a server's tool search to an agent over MCP, on standard input and output (see: cohyde mcp --help)."""
+    from pipelines import mcp as command
+
+    raise typer.Exit(command.main(context.args))
+
+
 app.command()(operate.status)
 app.add_typer(operate.releases_app, name="releases")
 app.add_typer(operate.log_app, name="log")

@@ -19,19 +19,34 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from configs.serving import ServingConfig
+from serve_app.client import shapes
 from serve_app.guard import Guard
 from serve_app.keys import Client, KeyRing
+from serve_app.mcp_http import McpRoute
 from serve_app.problems import install, responses
 from serve_app.replica import Replica
+from serve_app.schema.agents import (
+    AnthropicAnswer,
+    AnthropicRequest,
+    AnthropicTool,
+    OpenAIAnswer,
+    OpenAIRequest,
+    ToolResult,
+    ToolSearchOutput,
+)
 from serve_app.schema.catalog import BulkRequest, ChangeAnswer, ToolAnswer, ToolBody
 from serve_app.schema.operation import HealthAnswer, ReadyAnswer, ReleasesAnswer
 from serve_app.schema.search import BatchAnswer, BatchRequest, FeedbackAnswer, FeedbackRequest, SearchAnswer, SearchRequest
 
+VERSION = "1"
+"""Of the API."""
 WEB = Path(__file__).parent / "web"
 DESCRIPTION = """Finds the tools (API operations) that answer what a user wants, by the newest release that passed the gate.
 Errors are problem documents (RFC 9457)."""
 COMMON = (400, 401, 403, 413, 422, 429, 500)
 CHANGES = (*COMMON, 409)
+WITH_SCHEMAS = {"detail": "full"}
+"""A model that is to call a tool needs its schema."""
 
 MetricsText = Callable[[], Awaitable[str]]
 """Gives the metrics in Prometheus' text format."""
@@ -51,11 +66,20 @@ Asker = Annotated[Client, Depends(_client)]
 
 def make_app(replica: Replica, settings: ServingConfig, metrics: MetricsText) -> ASGIApp:
     """The application behind its guard. Raises InputError for a key file that cannot be read."""
-    app = FastAPI(title="CoHyDE tool search", version="1", description=DESCRIPTION, docs_url=None, redoc_url=None)
+    mcp = McpRoute(replica, VERSION)
+    app = FastAPI(
+        title="CoHyDE tool search",
+        version=VERSION,
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=mcp.lifespan,
+    )
     install(app)
     _add_searching(app, replica)
     _add_catalog(app, replica)
     _add_operation(app, replica, metrics)
+    mcp.add_to(app)
     app.mount("/web", StaticFiles(directory=WEB), name="web")
     keys = KeyRing(Path(settings.keys)) if settings.keys else None
     return Guard(app, keys, settings.limits)
@@ -75,6 +99,31 @@ def _add_searching(app: FastAPI, replica: Replica) -> None:
     async def search(request: Request) -> Response:
         """Find the tools that answer a query."""
         return _json(await replica.search(await _body(request, SearchRequest), request.scope["state"]["client"]))
+
+    @app.post("/v1/search/anthropic", response_model=AnthropicAnswer, responses=responses(*COMMON, 404), tags=["search"])
+    async def search_anthropic(request: AnthropicRequest, client: Asker) -> Response:
+        """Find the tools that answer a query, in the shape of Anthropic's tool search executed by the client."""
+        answer = await replica.search(request.model_copy(update=WITH_SCHEMAS), client)
+        return _json(
+            AnthropicAnswer(
+                request_id=answer.request_id,
+                tool_result=ToolResult.model_validate(shapes.anthropic_tool_result(answer, request.tool_use_id)),
+                tools=[AnthropicTool.model_validate(tool) for tool in shapes.anthropic_tools(answer.tools)],
+                tool_ids=shapes.tool_ids(answer.tools),
+            )
+        )
+
+    @app.post("/v1/search/openai", response_model=OpenAIAnswer, responses=responses(*COMMON, 404), tags=["search"])
+    async def search_openai(request: OpenAIRequest, client: Asker) -> Response:
+        """Find the tools that answer a query, in the shape of OpenAI's tool search executed by the client."""
+        answer = await replica.search(request.model_copy(update=WITH_SCHEMAS), client)
+        return _json(
+            OpenAIAnswer(
+                request_id=answer.request_id,
+                output=ToolSearchOutput.model_validate(shapes.openai_tool_search_output(answer, request.call_id)),
+                tool_ids=shapes.tool_ids(answer.tools),
+            )
+        )
 
     @app.post("/v1/search:batch", response_model=BatchAnswer, responses=responses(*COMMON, 404), tags=["search"])
     async def search_batch(request: BatchRequest, client: Asker) -> Response:

@@ -241,6 +241,9 @@ def _scope_of(method: str, path: str) -> Scope | None:
     """What a request needs; None for a path that nothing answers."""
     if path == "/metrics" or path.startswith("/metrics/"):
         return "admin"
+    if path == "/mcp":
+        # Its tools look at the scopes themselves; none of them is for a key that may not search.
+        return "search"
     if not path.startswith("/v1/"):
         return None
     if (method in ("PUT", "DELETE") and path.startswith("/v1/tools/")) or (method == "POST" and path == "/v1/tools:bulk"):

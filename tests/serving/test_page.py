@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Error, Locator, Page, Request, Response, Route, expect, sync_playwright
 
+from serve_app.client import ToolSearch
+
 CHROMIUM = shutil.which("chromium")
 PATIENCE_S = 20.0
 """For anything that the page or the server does: a loaded machine is slow, and no test waits longer than it must."""
@@ -119,6 +121,10 @@ def test_a_search_by_keyboard_alone_shows_tools_in_both_columns(page: Page, serv
         for tool in column(page, title).locator(".tool").all():
             assert TOOL_ID.fullmatch(tool.get_attribute("data-tool") or "")
             expect(tool.locator(".change")).not_to_be_empty()
+    # The page shows what every other client is told.
+    with ToolSearch(origin(server)) as client:
+        told = [tool.tool_id for tool in client.search("make a bucket", k=5, mode="raw", min_score=-1).tools]
+    assert [tool.get_attribute("data-tool") for tool in column(page, "Raw query").locator(".tool").all()] == told
     # Either the rewrite itself or the reason why there is none.
     expect(column(page, "With rewrite").locator(".rewrites")).to_have_text(re.compile(r"\S"))
     picture(page, "search")

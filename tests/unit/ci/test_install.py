@@ -1,6 +1,7 @@
 import importlib.util
 import json
 import sys
+import tomllib
 from collections import namedtuple
 from pathlib import Path
 from types import ModuleType
@@ -107,6 +108,20 @@ def test_the_cpu_install_takes_torch_s_cpu_build_and_removes_what_breaks_it(inst
     steps.clear()
     installer.install("gpu", "", dev=True)
     assert not any("+cpu" in step or "uninstall" in step for step in steps)
+    steps.clear()
+    # Without an extra pip would install what the client needs, and nothing else.
+    installer.install("none", "")
+    assert "[run,dev]" in steps[1]
+
+
+def test_a_plain_install_takes_what_the_client_needs_and_every_engine_takes_the_rest() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert [need.partition(">")[0] for need in project["dependencies"]] == ["httpx", "pydantic", "tenacity"]
+    extras = project["optional-dependencies"]
+    assert extras["client"] == []
+    for engine in ("cpu", "gpu"):
+        assert extras[engine][0] == "cohyde[run]"
+    assert {"torch", "transformers"} <= {need.partition(">")[0] for need in extras["run"]}
 
 
 def test_a_machine_without_a_wheel_goes_on_without_vllm(

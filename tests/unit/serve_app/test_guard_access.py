@@ -50,6 +50,8 @@ def test_a_key_is_taken_from_either_header(keyed: Keyed) -> None:
         ("POST", "/v1/tools:bulk", "catalog"),
         ("POST", "/v1/feedback", "feedback"),
         ("POST", "/v1/search", "search"),
+        ("POST", "/v1/search/anthropic", "search"),
+        ("POST", "/mcp", "search"),
         ("GET", "/v1/tools/s3.CreateBucket", "search"),
         ("GET", "/v1/feedback", "search"),
         ("GET", "/v1/releases", "search"),

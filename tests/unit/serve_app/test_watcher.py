@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +10,9 @@ import pytest
 
 from actors import catalog_file, found
 from actors.catalog_file import Entry, Journal, entry_of, new_entry
-from actors.core.fusion import Vectors
-from actors.core.limits import Limits
 from actors.core.snapshots import SnapshotStore
-from actors.core.types import Catalog, Found, InputError, Tool
-from actors.index import ENCODER_DIR, DenseIndex
-from actors.interfaces import Progress
-from actors.releases import Release, Releases
+from actors.core.types import Found, InputError, Tool
+from actors.releases import Releases
 from actors.run_dir import open_release
 from configs.load import save
 from configs.schema import Config
@@ -27,51 +21,12 @@ from serve_app import loader
 from serve_app.loader import Loader, VectorFiles
 from serve_app.view import Ask, View
 from serve_app.watcher import Watcher
-
-NAMES = [f"{verb} {thing}" for verb in ("make", "drop") for thing in ("cup", "hat")]
-TOOLS = tuple(Tool(name.replace(" ", "-"), name, name, "") for name in NAMES)
-
-
-class WordEncoder:
-    """The sum of a vector for each word; ``turn`` gives each version another space."""
-
-    embedded: list[str] = []  # noqa: RUF012
-
-    def __init__(self, turn: int = 0) -> None:
-        self._turn = turn
-
-    def encode_queries(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
-        rows = []
-        for text in texts:
-            words = [w.strip(".,").lower() for w in text.split()]
-            seeds = [sum(ord(c) * 31**i for i, c in enumerate(word)) % 2**31 + self._turn for word in words]
-            rows.append(np.sum([np.random.default_rng(seed).normal(size=48) for seed in seeds], axis=0))
-        vectors = np.array(rows, dtype=np.float32).reshape(len(texts), 48)
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-
-    def encode_documents(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
-        self.embedded.extend(texts)
-        return self.encode_queries(texts)
+from tests.word_world import TOOLS, WordEncoder, make_run
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    run_dir = tmp_path / "run"
-    save(Config(run_dir=str(run_dir)), run_dir / "config.yaml")
-    store = SnapshotStore(str(run_dir / "snapshots"))
-    catalog_file.publish(store, Catalog(TOOLS))
-    releases = Releases(store, str(run_dir / "releases"))
-    for version in range(2):
-        vectors = WordEncoder(version).encode_queries([t.document for t in TOOLS])
-
-        def write(directory: Path, vectors: Vectors = vectors) -> None:
-            DenseIndex.build([t.tool_id for t in TOOLS], vectors, "exact").save(directory, {})
-            (directory / ENCODER_DIR).mkdir()
-
-        store.publish("retriever", version, write, {})
-        releases.add(Release(version, 0, version, "hash", 0.0, {}, asdict(Limits())))
-    store.publish("rewriter", 0, lambda directory: None, {})
-    releases.promote(0, "test", "first")
+    run_dir = make_run(tmp_path / "run")
     monkeypatch.setattr(Loader, "_encoder", lambda self, source, release: WordEncoder(release.retriever))
     monkeypatch.setattr(WordEncoder, "embedded", [])
     return run_dir
