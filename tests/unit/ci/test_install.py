@@ -110,7 +110,7 @@ def test_the_cpu_install_takes_torch_s_cpu_build_and_removes_what_breaks_it(inst
     assert not any("+cpu" in step or "uninstall" in step for step in steps)
     steps.clear()
     # Without an extra pip would install what the client needs, and nothing else.
-    installer.install("none", "")
+    installer.install("none", "", dev=True)
     assert "[run,dev]" in steps[1]
 
 
