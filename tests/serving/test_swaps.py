@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
-from serve_app.client import ToolSearch
 from serve_app.haproxy import free_port
 from tests.serving.load import Load
 from tests.serving.small_run import ENCODERS, make_run, releases_of, start_server
@@ -20,29 +20,28 @@ QUIET_S = 8.0
 PATIENCE_S = 60.0
 
 
-def until_served(client: ToolSearch, release: str) -> None:
+def until_served(url: str, release: str) -> None:
     deadline = time.monotonic() + PATIENCE_S
-    while client.ready().release != release:
+    while httpx.get(f"{url}/readyz").json()["release"] != release:
         assert time.monotonic() < deadline, f"release {release} was not served within {PATIENCE_S:.0f} s"
         time.sleep(0.05)
 
 
-def tools_of(client: ToolSearch) -> tuple[str, ...]:
-    answer = client.search(QUERY, k=10, mode="raw", min_score=-1, detail="brief")
-    return tuple(tool.tool_id for tool in answer.tools)
+def tools_of(url: str) -> tuple[str, ...]:
+    answer = httpx.post(f"{url}/v1/search", json={"query": QUERY, "k": 10, "mode": "raw", "min_score": -1, "detail": "brief"})
+    return tuple(tool["tool_id"] for tool in answer.json()["tools"])
 
 
 def test_swaps_under_load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_dir = make_run(tmp_path)
     releases = releases_of(run_dir)
     server = start_server(run_dir, free_port(), "explore_share=0", "rewriter_replicas=0", "look_every_s=0.1")
-    client = ToolSearch(server.url)
     try:
         expected = {}
         for number in [*range(1, ENCODERS), 0]:
             releases.promote(number, "test", "to know its answer")
-            until_served(client, str(number))
-            expected[str(number)] = tools_of(client)
+            until_served(server.url, str(number))
+            expected[str(number)] = tools_of(server.url)
         assert len(set(expected.values())) == ENCODERS
         rounds = []
         with Load(server.url, QUERY, CLIENTS) as load:
@@ -51,14 +50,13 @@ def test_swaps_under_load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
                 before = time.monotonic()
                 for swap in range(1, SWAPS // ROUNDS + 1):
                     releases.promote(swap % ENCODERS, "test", "swap")
-                    until_served(client, str(swap % ENCODERS))
+                    until_served(server.url, str(swap % ENCODERS))
                     time.sleep(0.3)
                 back = releases.rollback("test", "rollback")
-                until_served(client, str(back))
+                until_served(server.url, str(back))
                 time.sleep(0.3)
                 rounds.append((before, time.monotonic()))
     finally:
-        client.close()
         assert server.end() == 0
     assert load.failed() == []
     mixed = [one for one in load.seen if one.tools != expected[one.release]]
