@@ -29,6 +29,8 @@ from pipelines.ingestion.schemas import resolve
 
 SOURCE = "openapi"
 SUFFIXES = (".yaml", ".yml", ".json")
+MAX_TITLE = 80
+"""Characters of a summary that is the title of an operation without a name."""
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
 _MARKUP = re.compile(r"</?(?:p|br|a|ul|ol|li|b|i|em|strong|code|pre|div|span|h\d|table)\b[^>]*>", re.IGNORECASE)
@@ -146,8 +148,11 @@ def _operations(place: str, document: Any) -> Iterator[_Operation]:
 
 def _tool(operation: _Operation, name: str, api: str, namespace: str) -> tuple[Entry, list[str]]:
     about = operation.about
+    summary = str(about.get("summary") or "")
     words = " ".join(word[:1].upper() + word[1:] for word in identifier_words(name))
-    description = _described(str(about.get("summary") or ""), str(about.get("description") or ""))
+    if name != operation.own_name and 0 < len(summary) <= MAX_TITLE:
+        words = summary.rstrip(".")
+    description = _described(summary, str(about.get("description") or ""))
     if about.get("deprecated") is True:
         description = f"{description}\nDeprecated.".strip()
     schema, cuts = input_schema(about, operation.shared, operation.place)

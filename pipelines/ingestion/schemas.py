@@ -92,7 +92,7 @@ class _Walk:
                 self.cyclic.add(value.__reference__["$ref"])
             else:
                 self.shortened = True
-            return _stub(target)
+            return _stub(target, value.__reference__["$ref"].rpartition("/")[2])
         self._open.append(uri)
         try:
             return self._plain(target)
@@ -166,9 +166,9 @@ def _of_3_1(schema: dict[str, Any], nullable: bool) -> dict[str, Any]:
     return schema
 
 
-def _stub(target: Any) -> dict[str, Any]:
-    """What stands where a schema is cut: its type, and what it is."""
+def _stub(target: Any, name: str = "") -> dict[str, Any]:
+    """What stands where a schema is cut: its type, and what it is or is called."""
     about = target if isinstance(target, Mapping) else {}
     kind = about.get("type")
-    text = clean(str(about.get("description") or about.get("title") or ""))[:200]
+    text = clean(str(about.get("description") or about.get("title") or name))[:200]
     return {"type": kind if isinstance(kind, str) else "object", **({"description": text} if text else {})}
