@@ -66,7 +66,7 @@ def sync(
     _say(f"catalog {catalog}: {tools:,} tools of {_count(len(store.sources()), 'source')}")
     _say(f"embedded {_count(embedded, 'text')} in {took:.1f} s" if embedded else "embedded nothing: every text's vector is kept")
     if told:
-        _say(f"run {run}: {told.upserts:,} tools put in or changed, {told.deletes:,} taken out; a server follows within seconds")
+        _say(f"run {run}: {told.upserts:,} put in or changed, {told.deletes:,} taken out; a server follows within seconds")
     _warn_of_lost_labels(store)
 
 

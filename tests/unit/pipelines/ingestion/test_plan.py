@@ -46,10 +46,10 @@ def test_another_order_of_keys_is_no_change() -> None:
 def test_an_empty_listing_and_one_without_its_end_remove_nothing() -> None:
     before = stored(tool("a"), tool("b"))
     empty = make_plan(before, listing())
-    assert (ids(empty), empty.refusals) == (([], [], [], 0), ("shop: lists no tools; the 2 that the catalog has of it stay",))
+    assert (ids(empty), empty.refusals) == (([], [], [], 0), ("shop: lists no tools; what the catalog has of it stays (2)",))
     part = make_plan(before, listing(tool("a", "New."), whole=False))
     assert ids(part) == ([], ["shop.a"], [], 0)
-    assert part.refusals == ("shop: was not read to its end; 1 tools that it did not list stay",)
+    assert part.refusals == ("shop: was not read to its end; what it did not list stays (1)",)
 
 
 def test_a_source_removes_no_tool_of_another() -> None:

@@ -124,7 +124,7 @@ def test_an_empty_listing_deletes_nothing_and_says_so(tmp_path: Path, encoder: t
     functions(tmp_path / "tools.json")
     capsys.readouterr()
     assert run("sync", source, "--catalog", folder) == 0
-    assert "refused: tools: lists no tools; the 1 that the catalog has of it stay" in capsys.readouterr().out
+    assert "refused: tools: lists no tools; what the catalog has of it stays (1)" in capsys.readouterr().out
     assert files(folder) == before
 
 
@@ -139,7 +139,7 @@ def test_a_source_that_was_not_read_to_its_end_deletes_nothing(
         assert run("sync", "x=list:it", "--catalog", folder) == 0
         tools.append([tool.tool_id for tool in Store(folder).tools()])
     assert tools == [["x.a", "x.b"], ["x.a", "x.b"], ["x.a"]]
-    assert "refused: x: was not read to its end; 1 tools" in capsys.readouterr().out
+    assert "refused: x: was not read to its end; what it did not list stays (1)" in capsys.readouterr().out
 
 
 def one(name: str) -> Any:
