@@ -57,7 +57,7 @@ def sync(
         with store.lock():
             reading = work.read_sources(store, source or [], watch)
             start = time.monotonic()
-            embedded = work.embed(store, reading.plan, watch)
+            embedded = work.embed(reading, watch)
             took = time.monotonic() - start
             told = work.tell_run(store, reading.plan, run) if run else None
             work.commit(store, reading)
