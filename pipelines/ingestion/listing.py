@@ -38,7 +38,7 @@ class Listing:
 
 
 ReadSource = Callable[[str, str, Progress], Listing]
-"""(location, namespace, progress in tools) -> listing. Raises InputError, with the place and the remedy, where it cannot be read."""
+"""(location, namespace, progress in tools) -> listing. Raises InputError, with place and remedy, where it cannot be read."""
 
 
 def make_entry(
