@@ -7,6 +7,7 @@ Layout: ``STORE/catalog/0/tools.jsonl`` and ``ROOT/NANOSECONDS-ID.json``.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 import uuid
@@ -48,8 +49,9 @@ class Entry:
 
     @property
     def content_hash(self) -> str:
-        """Hash of everything that a caller sees."""
-        return self.tool.content_hash
+        """Hash of everything that a caller sees, whatever the order of the schema's keys: 16 hex digits."""
+        schema = json.dumps(self.input_schema, sort_keys=True)
+        return hashlib.sha256(f"{self.tool.content_hash} {schema}".encode()).hexdigest()[:16]
 
 
 def entry_of(tool: Tool) -> Entry:
@@ -87,25 +89,38 @@ def new_entry(
     return Entry(tool, dict(input_schema))
 
 
-def publish(store: SnapshotStore, catalog: Catalog) -> None:
-    """Put a run's catalog beside its snapshots, once."""
+def publish(store: SnapshotStore, catalog: Catalog, entries: Iterable[Entry] | None = None) -> None:
+    """Put a run's catalog beside its snapshots, once.
+
+    ``entries``, where given, are the tools of the catalog with the schemas that their sources gave.
+    """
 
     def write(directory: Path) -> None:
         with (directory / _FILE).open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(asdict(tool)) + "\n" for tool in catalog.tools)
+            if entries is None:
+                file.writelines(json.dumps(asdict(tool)) + "\n" for tool in catalog.tools)
+            else:
+                file.writelines(json.dumps(asdict(e.tool) | {"input_schema": dict(e.input_schema)}) + "\n" for e in entries)
 
     store.publish(KIND, VERSION, write, {"catalog_hash": catalog.catalog_hash, "tools": len(catalog.tools)})
 
 
-def read(store: SnapshotStore) -> list[Tool]:
+def read(store: SnapshotStore) -> list[Entry]:
     """A run's catalog. Raises ``InputError`` where the run has put none there."""
     if not store.has(KIND, VERSION):
         raise InputError(f"{store.root}: holds no catalog; run the run's own command again, which writes it")
     with (store.fetch(KIND, VERSION) / _FILE).open(encoding="utf-8") as file:
-        return [_tool(json.loads(line)) for line in file]
+        return [_published(json.loads(line)) for line in file]
 
 
-def _tool(record: Mapping[str, Any]) -> Tool:
+def _published(record: dict[str, Any]) -> Entry:
+    schema = record.pop("input_schema", None)
+    tool = tool_of(record)
+    return entry_of(tool) if schema is None else Entry(tool, schema)
+
+
+def tool_of(record: Mapping[str, Any]) -> Tool:
+    """A tool from its fields as JSON has them."""
     return Tool(**{**record, "parameters": tuple(Parameter(**p) for p in record["parameters"])})
 
 
@@ -175,4 +190,4 @@ def _record(stamp: int, tool_id: str, entry: Entry | None) -> dict[str, Any]:
 
 def _entry(record: Mapping[str, Any]) -> Entry | None:
     about = record["entry"]
-    return None if about is None else Entry(_tool(about["tool"]), about["input_schema"])
+    return None if about is None else Entry(tool_of(about["tool"]), about["input_schema"])

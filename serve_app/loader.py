@@ -8,25 +8,23 @@ by one thread at a time.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import subprocess
 import sys
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
-from pyarrow import fs as pafs
 
 from actors import catalog_file, found, onnx_encoder
-from actors.catalog_file import Entry, Journal, entry_of
+from actors.catalog_file import Entry, Journal
 from actors.core.fusion import Vectors
-from actors.core.snapshots import SnapshotStore, open_root
+from actors.core.snapshots import SnapshotStore
 from actors.core.types import BASE_VERSION, Found, InputError
 from actors.index import ENCODER_DIR, DenseIndex
+from actors.kept_vectors import VectorFiles, text_hash
 from actors.models import cache_dir, resolve_encoder
 from actors.onnx_encoder import OnnxEncoder
 from actors.retriever import TextEncoder, moved_by
@@ -67,9 +65,8 @@ class Loader:
         self.store: SnapshotStore = first.store
         self.root = storage_root(first.config, Path(settings.run))
         self.journal = Journal(f"{self.root}/serving/catalog")
-        tools = catalog_file.read(self.store)
-        self._own_texts = {tool.tool_id: text_hash(tool.document) for tool in tools}
-        self.entries: dict[str, Entry] = {tool.tool_id: entry_of(tool) for tool in tools}
+        self.entries: dict[str, Entry] = {entry.tool.tool_id: entry for entry in catalog_file.read(self.store)}
+        self._own_texts = {tool_id: text_hash(entry.tool.document) for tool_id, entry in self.entries.items()}
         self._touched: set[str] = set()
         self._found: list[Found] = []
         self._found_stamp = ""
@@ -137,7 +134,7 @@ class Loader:
             new = dict(zip(missing, made, strict=True))
             model.extra.update(new)
             self.embedded += len(new)
-            VectorFiles(self.root, model.version).add(new)
+            self._kept(model.version).add(new)
         return {t: model.index.rows([place[t]])[0] if t in own else model.extra[hashes[t]] for t in tool_ids}
 
     def _load(self, release: OpenedRelease) -> Model:
@@ -149,9 +146,11 @@ class Loader:
         index = DenseIndex.load(directory, half=True)
         if set(index.tool_ids) != set(self._own_texts):
             raise InputError(f"{directory}: its tools are not those of the run's catalog; run the run's own command again")
-        return Model(
-            release.retriever, encoder, documents, index, self._own_texts, VectorFiles(self.root, release.retriever).read()
-        )
+        return Model(release.retriever, encoder, documents, index, self._own_texts, self._kept(release.retriever).read())
+
+    def _kept(self, retriever: int) -> VectorFiles:
+        """Vectors of texts by one retriever's encoder, beside the run."""
+        return VectorFiles(f"{self.root}/serving/vectors/{retriever}")
 
     def _encoder(self, source: Path, release: OpenedRelease) -> TextEncoder:
         """The encoder for serving, exported once on this machine and kept by what its weights and the exporting code hash to."""
@@ -166,40 +165,6 @@ class Loader:
             os.utime(directory)
         _prune(directory.parent)
         return OnnxEncoder(directory, release.config.encoder, threads=1)
-
-
-class VectorFiles:
-    """Vectors of texts by one retriever's encoder, on any ``pyarrow.fs`` path: files that are added and never changed."""
-
-    def __init__(self, root: str, version: int) -> None:
-        """Below the run's ``root``; nothing is created before the first ``add``."""
-        self._fs, base = open_root(root)
-        self._base = f"{base}/serving/vectors/{version}"
-
-    def add(self, vectors: Mapping[str, Vectors]) -> None:
-        """Keep vectors by text hash."""
-        content = io.BytesIO()
-        np.savez(content, hashes=np.array(list(vectors)), vectors=np.stack(list(vectors.values())))
-        self._fs.create_dir(self._base, recursive=True)
-        name = f"{self._base}/{uuid.uuid4().hex}"
-        with self._fs.open_output_stream(f"{name}.part") as stream:
-            stream.write(content.getvalue())
-        self._fs.move(f"{name}.part", f"{name}.npz")
-
-    def read(self) -> dict[str, Vectors]:
-        """All of them."""
-        kept: dict[str, Vectors] = {}
-        for info in self._fs.get_file_info(pafs.FileSelector(self._base, allow_not_found=True)):
-            if info.base_name.endswith(".npz"):
-                with self._fs.open_input_stream(info.path) as stream:
-                    content = np.load(io.BytesIO(stream.read()))
-                kept.update(zip(content["hashes"].tolist(), content["vectors"], strict=True))
-        return kept
-
-
-def text_hash(text: str) -> str:
-    """24 hex digits."""
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 def _export(source: Path, directory: Path) -> None:

@@ -71,7 +71,7 @@ def _phase(event: Mapping[str, Any], config: Config) -> Cost:
     name, steps = event["name"], int(event.get("steps", 0))
     cost = Cost(seconds=float(event["seconds"]))
     if name in (FROZEN_INDEX, WARM_INDEX):
-        cost.embedded = 0 if event.get("cached") else int(event["tools"])
+        cost.embedded = int(event.get("embedded", event["tools"]))
     elif name == WARM_ENCODER:
         cost.trained_pairs = steps * config.encoder.pairs_per_step
     elif name in (WARM_REWRITER, TRAIN_RERANKER):
@@ -87,7 +87,7 @@ def _stage(event: Mapping[str, Any], config: Config) -> Cost:
     elif stage == "train_encoder":
         cost.trained_pairs = steps * config.encoder.pairs_per_step
     elif stage == "build_index":
-        cost.embedded = 0 if event.get("cached") else int(event["tools"])
+        cost.embedded = int(event.get("embedded", event["tools"]))
     elif stage == "train_rewriter":
         cost.trained_rows = 2 * int(event.get("pairs", 0))
     return cost

@@ -24,7 +24,23 @@ def test_a_catalog_comes_back_as_it_was(tmp_path: Path) -> None:
     catalog = Catalog((TOOL, Tool("b", "b", "B", "", ready_document="ready")))
     catalog_file.publish(store, catalog)
     catalog_file.publish(store, catalog)
-    assert tuple(catalog_file.read(store)) == catalog.tools
+    assert catalog_file.read(store) == [entry_of(tool) for tool in catalog.tools]
+
+
+def test_a_catalog_keeps_the_schemas_of_its_sources(tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "object", "properties": {"b": {"enum": [1, 2]}}}}}
+    made = new_entry("t", "do_it", "", "Does it.", "ns", schema, "openapi")
+    store = SnapshotStore(str(tmp_path))
+    catalog_file.publish(store, Catalog((made.tool,)), [made])
+    assert catalog_file.read(store) == [made]
+
+
+def test_the_hash_of_an_entry_goes_by_its_whole_schema_and_not_by_the_order_of_keys() -> None:
+    def of(inner: dict[str, str]) -> str:
+        return new_entry("t", "n", "", "d", "", {"properties": {"a": {"items": inner}}}, "api").content_hash
+
+    assert of({"type": "string", "format": "date"}) == of({"format": "date", "type": "string"})
+    assert of({"type": "string"}) != of({"type": "integer"})
 
 
 def test_a_schema_says_what_the_catalog_knows() -> None:

@@ -43,7 +43,7 @@ class LengthEncoder:
 @pytest.fixture
 def base_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("actors.index_builder.Encoder", LengthEncoder)
-    monkeypatch.setattr("actors.index_builder.cache_dir", lambda: tmp_path / "cache")
+    monkeypatch.setattr("actors.kept_vectors.cache_dir", lambda: tmp_path / "cache")
     monkeypatch.setattr(LengthEncoder, "calls", 0)
     directory = tmp_path / "base"
     directory.mkdir()
@@ -59,23 +59,24 @@ def test_the_directory_holds_encoder_vectors_ids_and_hash(base_dir: Path, tmp_pa
     about = read_about(tmp_path / "out")
     assert (about["catalog_hash"], about["document_tokens"]) == (CATALOG.catalog_hash, 128)
     assert (tmp_path / "out" / "encoder" / "model.safetensors").is_file()
-    assert (metrics["tools"], metrics["cached"]) == (2, False)
+    assert (metrics["tools"], metrics["embedded"]) == (2, 2)
 
 
-def test_only_the_base_is_cached_and_only_for_equal_input(base_dir: Path, tmp_path: Path) -> None:
+def test_the_base_embeds_a_text_once_for_weights_and_limit(base_dir: Path, tmp_path: Path) -> None:
     builder = IndexBuilder(EncoderConfig(), CATALOG, "float32", None, base_dir)
-    assert [builder.build(base_dir, tmp_path / f"out{i}")["cached"] for i in range(2)] == [False, True]
+    assert [builder.build(base_dir, tmp_path / f"out{i}")["embedded"] for i in range(2)] == [2, 0]
     assert DenseIndex.load(tmp_path / "out0").vectors.tolist() == DenseIndex.load(tmp_path / "out1").vectors.tolist()
+    larger = Catalog((Tool("c", "c", "Gamma", "xyzz"), *CATALOG.tools[::-1]))
+    assert IndexBuilder(EncoderConfig(), larger, "float32", None, base_dir).build(base_dir, tmp_path / "out2")["embedded"] == 1
+    index = DenseIndex.load(tmp_path / "out2")
+    assert index.vectors[:, 0].tolist() == [len(tool.document) for tool in larger.tools]
     shorter = IndexBuilder(EncoderConfig(document_tokens=64), CATALOG, "float32", None, base_dir)
-    assert not shorter.build(base_dir, tmp_path / "out2")["cached"]
-    other = IndexBuilder(EncoderConfig(), Catalog(CATALOG.tools[:1]), "float32", None, base_dir)
-    assert not other.build(base_dir, tmp_path / "out3")["cached"]
+    assert shorter.build(base_dir, tmp_path / "out3")["embedded"] == 2
     (base_dir / "model.safetensors").write_bytes(b"other weights")
-    assert not builder.build(base_dir, tmp_path / "out4")["cached"]
+    assert builder.build(base_dir, tmp_path / "out4")["embedded"] == 2
     trained = tmp_path / "trained"
     trained.mkdir()
-    builder.build(trained, tmp_path / "out5")
-    assert not builder.build(trained, tmp_path / "out6")["cached"]
+    assert [builder.build(trained, tmp_path / f"out{i}")["embedded"] for i in (5, 6)] == [2, 2], "what is trained is not kept"
     assert LengthEncoder.calls == 6
 
 

@@ -18,13 +18,14 @@ from actors.core.snapshots import SnapshotStore
 from actors.core.types import Catalog, Found, InputError, Tool
 from actors.index import ENCODER_DIR, DenseIndex
 from actors.interfaces import Progress
+from actors.kept_vectors import VectorFiles
 from actors.releases import Release, Releases
 from actors.run_dir import open_release
 from configs.load import save
 from configs.schema import Config
 from configs.serving import ServingConfig
 from serve_app import loader
-from serve_app.loader import Loader, VectorFiles
+from serve_app.loader import Loader
 from serve_app.view import Ask, View
 from serve_app.watcher import Watcher
 
@@ -227,17 +228,6 @@ def test_a_run_that_cannot_be_served_says_why(run: Path, tmp_path: Path) -> None
     shutil.rmtree(run / "snapshots" / "catalog")
     with pytest.raises(InputError, match="holds no catalog"):
         watcher(run)
-
-
-def test_vector_files_come_back(tmp_path: Path) -> None:
-    files = VectorFiles(str(tmp_path), 3)
-    assert files.read() == {}
-    files.add({"a": np.ones(2, dtype=np.float32)})
-    files.add({"b": np.zeros(2, dtype=np.float32)})
-    (tmp_path / "serving" / "vectors" / "3" / "x.part").write_bytes(b"half")
-    kept = VectorFiles(str(tmp_path), 3).read()
-    assert {name: vector.tolist() for name, vector in kept.items()} == {"a": [1, 1], "b": [0, 0]}
-    assert VectorFiles(str(tmp_path), 4).read() == {}
 
 
 def test_the_journal_is_put_together_by_whoever_reads_it(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,9 +123,9 @@ def test_a_suite_is_one_table_or_several(tmp_path: Path) -> None:
 def test_costs_count_what_each_arm_needed() -> None:
     config = Config()
     events = [
-        {"event": "phase", "name": cost.FROZEN_INDEX, "seconds": 10.0, "tools": 100, "cached": False},
+        {"event": "phase", "name": cost.FROZEN_INDEX, "seconds": 10.0, "tools": 100, "embedded": 100},
         {"event": "phase", "name": cost.WARM_ENCODER, "seconds": 20.0, "steps": 5},
-        {"event": "phase", "name": cost.WARM_INDEX, "seconds": 10.0, "tools": 100, "cached": True},
+        {"event": "phase", "name": cost.WARM_INDEX, "seconds": 10.0, "tools": 100, "embedded": 0},
         {"event": "phase", "name": cost.WARM_REWRITER, "seconds": 30.0, "steps": 7},
         {"event": "stage", "arm": "cohyde", "stage": "generate", "worked_s": 4.0, "tokens": 50},
         {"event": "stage", "arm": "cohyde", "stage": "train_encoder", "worked_s": 4.0, "steps": 3},
