@@ -18,7 +18,7 @@ from actors.interfaces import Progress
 from pipelines.catalogs import beir
 from pipelines.catalogs.rows import files, once, parsed, text_of
 from pipelines.catalogs.rows import read as read_rows
-from pipelines.ingestion.listing import Listing, make_entry
+from pipelines.ingestion.listing import Listing, clean, make_entry
 
 _EMPTY: Mapping[str, Any] = {"type": "object", "properties": {}}
 _TYPES = {
@@ -91,7 +91,7 @@ def _listing(made: list[_Made]) -> Listing:
 
 def _prescribed(entry: Entry, name: str, document: str) -> Entry:
     """With the name that people know, for a benchmark's id says nothing, and the text to embed."""
-    return replace(entry, tool=replace(entry.tool, name=name, ready_document=document))
+    return replace(entry, tool=replace(entry.tool, name=name, ready_document=clean(document)))
 
 
 def _documented(namespace: str, tool_id: str, documentation: str) -> _Made:
