@@ -25,7 +25,8 @@ class CatalogConfig(Section):
     """Which tools and which queries."""
 
     source: str = "aws"
-    """``aws`` (the operations of the installed botocore) or ``beir:DIR`` (a folder with corpus.jsonl, queries.jsonl, qrels/)."""
+    """``aws`` (the operations of the installed botocore), ``synced:DIR`` (a folder of ``cohyde catalog sync``) or ``beir:DIR``
+    (a folder with corpus.jsonl, queries.jsonl, qrels/)."""
     services: Literal["demo", "all"] | list[str] = "all"
     """AWS only: the demo's subset, all, or service names as botocore spells them ("demo" may be among them)."""
     stream_share: Share = 0.0

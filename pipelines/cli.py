@@ -20,6 +20,7 @@ from configs.load import load
 from configs.schema import Config
 from pipelines import keys, operate
 from pipelines.command_line import library_logs, run_app
+from pipelines.ingestion.commands import catalog_app
 from pipelines.run_dirs import check_run_dir
 
 WIDTH_WITHOUT_TERMINAL = 120
@@ -95,6 +96,7 @@ app.command()(operate.status)
 app.add_typer(operate.releases_app, name="releases")
 app.add_typer(operate.log_app, name="log")
 app.add_typer(keys.keys_app, name="keys")
+app.add_typer(catalog_app, name="catalog")
 
 
 def _console() -> Console:

@@ -23,6 +23,7 @@ from actors.scorer import Scorer
 from configs.load import save
 from configs.schema import CatalogConfig
 from pipelines import catalogs
+from pipelines.catalogs import synced
 from pipelines.files import write_json
 
 Watch = Callable[[str], Progress]
@@ -37,7 +38,7 @@ def prepare_frozen(run_dir: Path, source: str, services: Literal["demo", "all"],
     config = open_release(FROZEN).config.model_copy(update=own)
     corpus = catalogs.load(config.catalog, config.seed)
     store = SnapshotStore(str(run_dir / "snapshots"))
-    catalog_file.publish(store, corpus.catalog)
+    catalog_file.publish(store, corpus.catalog, synced.entries(source, corpus.catalog))
     base = resolve_encoder(config.encoder.model)
     precision, threads = native_precision(config.precision), os.cpu_count() or 1
     builder = IndexBuilder(config.encoder, corpus.catalog, precision, threads, base)
@@ -60,7 +61,8 @@ def ensure_catalog(run_dir: str) -> None:
     """Put the catalog of a run into its directory where the run has not done so itself. Raises InputError for no run directory."""
     release = open_release(run_dir, "--run")
     if release.store is not None and not release.store.has(catalog_file.KIND, catalog_file.VERSION):
-        catalog_file.publish(release.store, catalogs.load(release.config.catalog, release.config.seed).catalog)
+        catalog = catalogs.load(release.config.catalog, release.config.seed).catalog
+        catalog_file.publish(release.store, catalog, synced.entries(release.config.catalog.source, catalog))
 
 
 def _ignore(_: Any) -> None:

@@ -26,6 +26,7 @@ from configs.load import save
 from configs.schema import Config
 from pipelines import catalogs, preflight, warm_start
 from pipelines.adopt import open_start
+from pipelines.catalogs import synced
 from pipelines.units import COHYDE, Arm
 
 MEMORY_EVERY_S = 5.0
@@ -79,7 +80,8 @@ def run(config: Config, known: bool, console: Console, work: Work) -> Job:
     encoder_base, rewriter_base = resolve_encoder(config.encoder.model), resolve_rewriter(config.rewriter.model)
     run_dir.mkdir(parents=True, exist_ok=True)
     save(config, run_dir / CONFIG_FILE)
-    catalog_file.publish(SnapshotStore(f"{storage_root(config, run_dir)}/snapshots"), corpus.catalog)
+    published = SnapshotStore(f"{storage_root(config, run_dir)}/snapshots")
+    catalog_file.publish(published, corpus.catalog, synced.entries(config.catalog.source, corpus.catalog))
     if known:
         console.print(f"Resuming the run in {config.run_dir}", highlight=False)
     with remote.cluster(config, run_dir) as cluster:

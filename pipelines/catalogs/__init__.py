@@ -29,7 +29,7 @@ from actors.core import text, types
 from actors.core.types import LABELLED_KINDS, Catalog, Corpus, InputError, Query, Split
 from actors.models import cache_dir
 from configs.schema import CatalogConfig
-from pipelines.catalogs import aws, aws_queries, beir, described, mair, mtrb, providers, toolret, vague
+from pipelines.catalogs import aws, aws_queries, beir, described, mair, mtrb, providers, synced, toolret, vague
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,7 @@ FOLDERS: dict[str, Callable[[Path], Corpus]] = {
     "mair": partial(mair.load, instructions=False),
     "mair-instructed": partial(mair.load, instructions=True),
     "mtrb": mtrb.load,
+    synced.KIND: synced.load,
     "mtrb-described": lambda folder: described.with_described(mtrb.load(folder)),
 }
 """Kinds of folder, and how each is read; "-described" adds training and dev queries made of the catalog's descriptions."""
@@ -164,6 +165,8 @@ def check_trainable(corpus: Corpus, config: CatalogConfig) -> None:
     for split in NEEDED_SPLITS:
         if not corpus.select(split, LABELLED_KINDS):
             remedy = "add services that queries ask for" if config.source == "aws" else f"write qrels/{split}.tsv"
+            if config.source.startswith(f"{synced.KIND}:"):
+                remedy = f"label three queries or more: cohyde catalog label {config.source.partition(':')[2]} QUERY TOOL_ID"
             raise InputError(
                 f"catalog.source={config.source}: the {split} split is empty, and a run learns on train, fits on dev and measures"
                 f" on test; {remedy}"

@@ -1,8 +1,8 @@
 """What is wrong with a catalog's tools, before anybody searches it: ``cohyde catalog lint DIR``.
 
-Invariants: findings are a pure function of the tools, in their order, at most one of a kind for a tool (suspicious text: one for each
-kind of passage); nothing is changed. An error is text that could command a model; everything else costs quality and is a warning or
-a note. Exit code 1 where there is an error, else 0.
+Invariants: findings are a pure function of the tools, in their order, at most one of a kind for a tool (suspicious text: one for
+each kind of passage); nothing is changed. An error is text that could command a model; everything else costs quality and is a
+warning or a note. Exit code 1 where there is an error, else 0.
 """
 
 from __future__ import annotations

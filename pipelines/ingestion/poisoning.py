@@ -50,9 +50,13 @@ _TALKED = (
 )
 _FILE = (
     r"(?:~/\.\w+|\$home/\.\w+|/(?:home/\w+|root)/\.\w+|\.ssh/|id_rsa|id_ed25519|\.aws/credentials|/etc/(?:passwd|shadow)|\.netrc"
-    r"|\.git-credentials|\.npmrc|\.pgpass|\.kube/config|(?<![\w])\.env\b(?!\.)|mcp\.json|claude_desktop_config|\.bash_history|wallet\.dat)"
+    r"|\.git-credentials|\.npmrc|\.pgpass|\.kube/config|(?<![\w])\.env\b(?!\.)|mcp\.json|claude_desktop_config|\.bash_history"
+    r"|wallet\.dat)"
 )
-_READ = r"(?:read|open|cat|load|fetch|retrieve|access|list|print|copy|content|contents|include|attach|upload|send|look\s+(?:up|in|at|into))"
+_READ = (
+    r"(?:read|open|cat|load|fetch|retrieve|access|list|print|copy|content|contents|include|attach|upload|send"
+    r"|look\s+(?:up|in|at|into))"
+)
 _SEND = (
     r"(?:send|post|upload|forward|transmit|exfiltrate|e-?mail|bcc|append|attach|copy|report|leak|deliver|submit|put|place|pass"
     r"|include|insert|encode|provide|paste|write|embed|fill|supply|dump|add)"
