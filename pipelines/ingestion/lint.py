@@ -196,6 +196,6 @@ def show(found: Sequence[Finding], tools: int, console: Console) -> None:
     for severity, kind in kinds:
         own = [finding for finding in found if (finding.severity, finding.kind) == (severity, kind)]
         more = f", the first {SHOWN} of {len(own):,}" if len(own) > SHOWN else ""
-        console.print(f"[bold]{severity}: {kind}[/bold]{more}")
+        console.print(f"[bold]{severity}: {kind}[/bold]{more}. To do: {escape(own[0].remedy)}")
         for finding in own[:SHOWN]:
-            console.print(f"  {escape(finding.tool_id)}: {escape(finding.what)}. To do: {escape(finding.remedy)}.")
+            console.print(f"  {escape(finding.tool_id)}: {escape(finding.what)}")
