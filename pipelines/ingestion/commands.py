@@ -57,7 +57,7 @@ def sync(
         with store.lock():
             reading = work.read_sources(store, source or [], watch)
             start = time.monotonic()
-            embedded = work.embed(store, reading.plan, watch)
+            embedded = work.embed(reading, watch)
             took = time.monotonic() - start
             told = work.tell_run(store, reading.plan, run) if run else None
             work.commit(store, reading)
@@ -66,7 +66,7 @@ def sync(
     _say(f"catalog {catalog}: {tools:,} tools of {_count(len(store.sources()), 'source')}")
     _say(f"embedded {_count(embedded, 'text')} in {took:.1f} s" if embedded else "embedded nothing: every text's vector is kept")
     if told:
-        _say(f"run {run}: {told.upserts:,} tools put in or changed, {told.deletes:,} taken out; a server follows within seconds")
+        _say(f"run {run}: {told.upserts:,} put in or changed, {told.deletes:,} taken out; a server follows within seconds")
     _warn_of_lost_labels(store)
 
 

@@ -101,9 +101,9 @@ def _missing(stored: Mapping[str, Record], read: Mapping[str, Read]) -> tuple[li
     for name, listing in read.items():
         missing = [t for t, record in stored.items() if record.source == name and t not in listing.records]
         if not listing.records:
-            refusals.append(f"{name}: lists no tools; the {len(missing)} that the catalog has of it stay")
+            refusals.append(f"{name}: lists no tools; what the catalog has of it stays ({len(missing)})")
         elif listing.whole:
             removed += [Change(tool_id, f"no longer listed by {name}") for tool_id in missing]
         elif missing:
-            refusals.append(f"{name}: was not read to its end; {len(missing)} tools that it did not list stay")
+            refusals.append(f"{name}: was not read to its end; what it did not list stays ({len(missing)})")
     return removed, tuple(refusals)

@@ -19,7 +19,8 @@ from pipelines.ingestion.listing import MAX_SCHEMA, clean
 
 DEPTHS = (32, 6, 4, 2, 1)
 """References inside one another that are written out; the first that gives a schema of a size to keep."""
-MAX_VALUES = 50_000
+MAX_VALUES = 25_000
+"""Of a schema; one that has more is larger than a catalog keeps."""
 
 _NAMED = frozenset({"properties", "patternProperties", "dependentSchemas"})
 _LISTED = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})

@@ -8,6 +8,7 @@ off is made good by the next.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,7 +27,7 @@ from configs.schema import Config
 from pipelines.ingestion import sources
 from pipelines.ingestion.plan import Plan, Read, make_plan, read_of
 from pipelines.ingestion.sources import Wanted
-from pipelines.ingestion.store import Source, Store, entry_of_line
+from pipelines.ingestion.store import Record, Source, Store, entry_of_line
 
 Watch = Callable[[str], Progress]
 """From what is being done to where its progress is told."""
@@ -36,12 +37,18 @@ JOURNAL_STEP = 2_000
 
 @dataclass(frozen=True)
 class Reading:
-    """What the sources said, and what follows from it."""
+    """What the sources said, and what follows from it for the tools that are ``stored``."""
 
+    stored: dict[str, Record]
     wanted: tuple[Wanted, ...]
     read: dict[str, Read]
     plan: Plan
     notes: tuple[str, ...]
+
+    def after(self) -> list[Record]:
+        """The tools of the catalog as it will be."""
+        touched = self.plan.touched
+        return [*(record for record in self.stored.values() if record.tool_id not in touched), *self.plan.upserts]
 
 
 @dataclass(frozen=True)
@@ -70,16 +77,15 @@ def read_sources(store: Store, texts: Sequence[str], watch: Watch) -> Reading:
         # Its records are a tenth of a listing's size; of several listings one is held at a time.
         read[source.name] = read_of(source.name, listing.entries, listing.whole)
         notes += listing.notes
-    return Reading(tuple(wanted), read, make_plan(store.records(), read), tuple(notes))
+    stored = store.records()
+    return Reading(stored, tuple(wanted), read, make_plan(stored, read), tuple(notes))
 
 
-def embed(store: Store, plan: Plan, watch: Watch) -> int:
+def embed(reading: Reading, watch: Watch) -> int:
     """Embed the texts of the catalog as it will be with the frozen base encoder; returns how many were not kept yet."""
     config = Config()
     model, precision = resolve_encoder(config.encoder.model), native_precision(config.precision)
-    touched = plan.touched
-    texts = [record.document for record in store.records().values() if record.tool_id not in touched]
-    texts += [record.document for record in plan.upserts]
+    texts = [record.document for record in reading.after()]
     loaded: list[Encoder] = []
 
     def encode(part: Sequence[str], progress: Progress | None) -> Vectors:
@@ -132,10 +138,7 @@ def tell_run(store: Store, plan: Plan, run_dir: str) -> Told:
 def commit(store: Store, reading: Reading) -> None:
     """Write the plan into the folder; for the holder of its lock."""
     plan, known = reading.plan, store.sources()
-    counts: dict[str, int] = {}
-    touched = plan.touched
-    for record in [*(r for r in store.records().values() if r.tool_id not in touched), *plan.upserts]:
-        counts[record.source] = counts.get(record.source, 0) + 1
+    counts = Counter(record.source for record in reading.after())
     now = datetime.now(UTC).isoformat(timespec="seconds")
     for wanted in reading.wanted:
         listing = reading.read[wanted.name]
@@ -143,6 +146,6 @@ def commit(store: Store, reading: Reading) -> None:
         if listing.records:
             known[wanted.name] = Source(wanted.kind, wanted.location, now, 0, listing.whole)
     counted = {
-        name: Source(source.kind, source.location, source.read, counts.get(name, 0), source.whole) for name, source in known.items()
+        name: Source(source.kind, source.location, source.read, counts[name], source.whole) for name, source in known.items()
     }
     store.write(counted, plan.upserts, [change.tool_id for change in plan.removed])

@@ -113,6 +113,8 @@ def encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[CountingEnc
     """Counts what a sync embeds; the user's cache is a new one."""
     monkeypatch.setattr(kept_vectors, "cache_dir", lambda: tmp_path / "cache")
     monkeypatch.setattr("pipelines.ingestion.sync.Encoder", CountingEncoder)
+    # Asking the machine for its arithmetic loads torch, which nothing here needs.
+    monkeypatch.setattr("pipelines.ingestion.sync.native_precision", lambda setting: "float32")
     monkeypatch.setattr(CountingEncoder, "texts", [])
     monkeypatch.setattr(CountingEncoder, "loaded", 0)
     return CountingEncoder
