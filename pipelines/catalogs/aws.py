@@ -11,7 +11,7 @@ import gzip
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,19 +72,29 @@ def data_dir() -> Path:
     return Path(botocore.__file__).parent / "data"
 
 
-def read_operations(root: Path | None = None, progress: Progress = lambda done, total: None) -> list[Operation]:
-    """All operations, service after service in the order of their names; ``progress`` counts services."""
+def read_operations(
+    root: Path | None = None, progress: Progress = lambda done, total: None, services: Collection[str] = ()
+) -> list[Operation]:
+    """All operations, or those of ``services``, service after service in the order of their names; ``progress`` counts services.
+
+    Raises InputError where there are no service models, or none of a service that is asked for.
+    """
     root = root or data_dir()
     folders = {p.name: newest for p in sorted(root.iterdir()) if p.is_dir() and (newest := _newest_version(p)) is not None}
     if not folders:
         raise InputError(f"catalog.source=aws: no service models under {root}; install the pinned botocore")
+    for service in sorted(set(services) - folders.keys()):
+        near = [name for name in folders if service.lower() in name][:8]
+        hint = f"do you mean {', '.join(near)}?" if near else "give all, or names such as s3,sqs"
+        raise InputError(f"botocore: there is no service {service!r}; {hint}")
     operations: list[Operation] = []
     metadata: dict[str, dict[str, Any]] = {}
     for done, (service, folder) in enumerate(folders.items(), start=1):
         model = _read_json(folder, "service-2.json")
         metadata[service] = model["metadata"]
-        examples = _read_json(folder, "examples-1.json").get("examples", {})
-        operations += _service_operations(service, model, examples)
+        if not services or service in services:
+            examples = _read_json(folder, "examples-1.json").get("examples", {})
+            operations += _service_operations(service, model, examples)
         progress(done, len(folders))
     titles = service_titles(metadata)
     return [_titled(operation, titles[operation.service]) for operation in operations]

@@ -58,7 +58,7 @@ def make_entry(
         raise InputError(f"{namespace}: a tool's name is {name!r}; give it one with letters or digits")
     notes = []
     text, words = clean(description), clean(title)
-    if text != description or words != title:
+    if text != description.strip() or words != title.strip():
         notes.append(f"{tool_id}: control characters were taken out of its description")
     if len(text) > MAX_DESCRIPTION:
         notes.append(f"{tool_id}: its description of {len(text):,} characters was cut at {MAX_DESCRIPTION:,}")
