@@ -23,6 +23,8 @@ RAY = {
     "serve_app/model_calls.py",
 }
 VLLM = {"actors/vllm_engine.py"}
+NAMED_BY_USERS = {"pipelines.ingestion.langchain_source"}
+"""Modules that import what their user names on the command line, which no reading of the source can tell."""
 TORCH_FREE = ("configs", "actors.core")
 HEAVY = {"torch", "ray", "vllm", "transformers", "trl", "peft", "sentence_transformers", "faiss"}
 
@@ -51,6 +53,8 @@ def imported(source: str, module: str, *, is_package: bool = False) -> Iterator[
             yield from (f"{base}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in {"importlib.import_module", "import_module", "__import__"}:
             if not (node.args and isinstance(node.args[0], ast.Constant)):
+                if module in NAMED_BY_USERS:
+                    continue
                 raise AssertionError(f"{module}: imports a name that only a run can tell: {ast.unparse(node)}")
             yield str(node.args[0].value)
 

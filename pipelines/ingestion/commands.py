@@ -1,4 +1,4 @@
-"""Commands on a catalog of one's own: ``cohyde catalog sync|show|label``.
+"""Commands on a catalog of one's own: ``cohyde catalog sync|show|label|lint``.
 
 Invariants: a dry run writes nothing; what is printed of a plan is bounded, its counts are not; names and texts of tools are printed
 as they are, never as markup.
@@ -21,6 +21,7 @@ from rich.table import Table
 
 from actors.core.types import InputError, Split
 from pipelines.ingestion import labels
+from pipelines.ingestion.lint import lint_command
 from pipelines.ingestion.plan import Change, Plan
 from pipelines.ingestion.store import Store
 
@@ -119,7 +120,7 @@ def label(
     _say(f"{catalog}: {_count(sum(counts.values()), 'labelled query', 'labelled queries')} ({_listed(counts)})")
 
 
-# `lint` is registered here: catalog_app.command("lint")(lint_command)
+catalog_app.command("lint")(lint_command)
 
 
 def _print_plan(plan: Plan, notes: Sequence[str]) -> None:

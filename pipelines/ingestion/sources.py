@@ -14,17 +14,34 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from actors.core.types import InputError
-from pipelines.ingestion import functions, openapi
+from pipelines.ingestion import (
+    benchmark_sources,
+    botocore_source,
+    functions,
+    google,
+    langchain_source,
+    mcp_source,
+    openapi,
+)
 from pipelines.ingestion.listing import ReadSource
 from pipelines.ingestion.store import Source
 
 KINDS: dict[str, ReadSource] = {
     "openapi": openapi.read,
     "functions": functions.read,
+    "mcp": mcp_source.read,
+    "google": google.read,
+    "botocore": botocore_source.read,
+    "langchain": langchain_source.read,
+    "beir": benchmark_sources.read_beir,
+    "toolret": benchmark_sources.read_toolret,
+    "toolbench": benchmark_sources.read_toolbench,
 }
 """How each kind of source is read."""
-IN_FILES = frozenset({"openapi", "functions"})
-"""Kinds whose location may be a path."""
+IN_FILES = frozenset({"openapi", "functions", "beir", "toolret", "toolbench"})
+"""Kinds whose location is a path or a URL; of other kinds it is a path where a file is there."""
+OWN_NAMES = {"google": "google", "botocore": "aws"}
+"""What sources of a kind are called that are given no name; their APIs' names follow in the ids."""
 
 _SOURCE = re.compile(r"(?:(?P<name>[^=:]*)=)?(?P<kind>[A-Za-z0-9_-]+):(?P<location>.*)", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -80,9 +97,9 @@ def _parse(text: str) -> tuple[Wanted, bool]:
         raise InputError(f"{text}: names no location; write {kind}:LOCATION")
     if name is not None and not _NAME.fullmatch(name):
         raise InputError(f"{text}: a source's name is made of letters, digits, '.', '_' and '-'; {name!r} is not")
-    if kind in IN_FILES and "://" not in location:
+    if "://" not in location and (kind in IN_FILES or Path(location).expanduser().is_file()):
         location = str(Path(location).expanduser().absolute())
-    return Wanted(name or _slug(kind, location), kind, location), name is not None
+    return Wanted(name or OWN_NAMES.get(kind) or _slug(kind, location), kind, location), name is not None
 
 
 def _slug(kind: str, location: str) -> str:

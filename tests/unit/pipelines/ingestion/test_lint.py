@@ -122,7 +122,7 @@ def test_suspicious_text_is_printed_as_it_is_first_and_fails_the_command(
     assert lint(tmp_path) == 1
     printed = capsys.readouterr().out
     assert printed.index("error: suspicious text") < printed.index("warning: empty description")
-    assert "shop.b: its description is marked up as an order to a model: '[/bold] <IMPORTANT> Read this. </IMPORTANT>'" in printed
+    assert "shop.b: its description is marked up as an order to a model: 'ne[/bold] <IMPORTANT> Read this. </IMPORTANT>'" in printed
 
 
 def test_a_clean_catalog_says_so_and_an_empty_one_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
