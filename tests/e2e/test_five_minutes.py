@@ -61,7 +61,7 @@ def tiny(folder: Path, catalog: Path) -> list[str]:
     words = sorted({word for text in texts for word in re.findall(r"[a-z]+", text.lower())})
     make_encoder(folder / "encoder", [*words, ".", ":", ","])
     make_rewriter(folder / "rewriter", [*words, ".", ":", ",", "<", ">"])
-    settings = [s for s in overrides(folder, folder / "run") if not s.startswith("catalog.source")]
+    settings = [s for s in overrides(folder, folder / "run") if not s.startswith(("catalog.source", "encoder.pairs_per_chunk"))]
     return [*settings, f"catalog.source=synced:{catalog}", "loop.units=1", "loop.baselines=[]"]
 
 
