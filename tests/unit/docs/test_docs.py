@@ -12,6 +12,8 @@ import pytest
 from tests.unit.docs.checking import CHECKERS, Wrong, check
 from tests.unit.docs.reading import ROOT, Command, commands, pages, split
 
+pytestmark = pytest.mark.timeout(120)
+
 PROGRAMS = frozenset(CHECKERS)
 RUN = {"configs.reference", "pipelines.speed.capacity"}
 """Modules that answer at once and change nothing; of others, commands with --help or --dry-run are run."""
