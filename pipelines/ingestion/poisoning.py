@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.catalog_file import Entry
-from pipelines.ingestion.poisoning_rules import compiled
+from pipelines.ingestion.poisoning_rules import RULES
+from pipelines.ingestion.rule_patterns import compiled
 
 MAX_TEXTS = 5_000
 """Texts of one tool that are looked at."""
@@ -32,7 +33,7 @@ class Suspicion:
     passage: str
 
 
-_RULES = compiled()
+_RULES = compiled(RULES)
 _INVISIBLE = re.compile(
     # Tag characters, direction changes, supplementary variation selectors, fillers; zero-width ones where they part plain letters.
     r"[\U000e0000-\U000e007f\U000e0100-\U000e01ef\u202a-\u202e\u2066-\u2069\u115f\u1160\u3164\uffa0]"

@@ -1,8 +1,4 @@
-"""What orders to a model look like, as patterns over the words of one sentence.
-
-How a rule is written: words of which one must stand in the text, parted by ``|`` (to look for words is far cheaper than for a
-pattern), and a pattern, in which a space is any white space, ``…`` up to 60 characters of the same sentence, and ``{name}`` one of
-``WORDS``. Case does not count.
+"""What orders to a model look like, as rules over the words of one sentence (``rule_patterns.py`` says how one is written).
 
 Invariants: a rule is right about ordinary documentation before it is clever about attacks: each was tried on the documentation of
 33,000 operations of two clouds, where none may match.
@@ -10,37 +6,7 @@ Invariants: a rule is right about ordinary documentation before it is clever abo
 
 from __future__ import annotations
 
-import re
-
-WORDS = {
-    "few": r"(?:[\w'`-]+ ){0,3}?",
-    "not": r"(?:do not|don'?t|never|must not|mustn'?t|should not|shouldn'?t|avoid|refrain from|without|no"
-    " (?:need|reason|point) (?:to|in))",
-    "person": r"(?:users?|humans?|person|people|operator|owner|customers?|anyone|anybody)",
-    "model": r"(?:ai|llms?|language models?|assistants?|claude|gpt|chatgpt|gemini|copilot|chatbot)",
-    "tools": r"(?:tools?|functions?|plugins?|skills?|servers?)",
-    "orders": r"(?:instructions?|directives?|orders|guidelines|guardrails|prompts?)",
-    "use": r"(?:us(?:e|ing)|call(?:ing)?|invok(?:e|ing)|run(?:ning)?|execut(?:e|ing)|touch(?:ing)?|reach(?:ing)? for)",
-    "talk": r"(?:tell|inform|mention|reveal|disclose?|notify|alert|warn|show|let|lett|ask|bother|explain|report|say)(?:ing)?",
-    "send": r"(?:send|post|upload|forward|transmit|exfiltrate|e-?mail|bcc|append|attach|copy|report|leak"
-    "|deliver|submit|put|place"
-    r"|pass|include|insert|encode|provide|paste|write|embed|fill|supply|dump|add|contain|repeat|give)",
-    "read": r"(?:read|open|cat|load|fetch|retrieve|access|list|print|copy|contents?|include|attach|upload|send"
-    r"|look (?:up|in|at|into))",
-    "secret": r"(?:passwords?|passphrases?|credentials?|api[ _-]?keys?|access keys?|private keys?|ssh keys?|secrets?|cookies?"
-    r"|seed phrase|environment variables|env vars|auth(?:entication)? tokens?|bearer tokens?)",
-    "talked": r"(?:(?:entire|full|whole|complete|previous|prior|ongoing|current|this) (?:chat|conversation|dialogue?)"
-    r"|(?:chat|conversation|message|dialogue) (?:history|transcript|log)|system (?:prompt|message)"
-    r"|(?:previous|earlier|prior|preceding) (?:user |chat )?messages|messages (?:of|in|from) this (?:chat"
-    r"|conversation)|conversation so far"
-    r"|your (?:hidden |original |initial )?(?:context window|instructions))",
-    "file": r"(?:~/\.\w+|\$home/\.\w+|/(?:home/\w+|root)/\.\w+|\.ssh/|id_rsa|id_ed25519|\.aws/credentials"
-    "|/etc/(?:passwd|shadow)"
-    r"|\.netrc|\.git-credentials|\.npmrc|\.pgpass|\.kube/config|(?<!\w)\.env\b(?!\.)|mcp\.json|claude_desktop_config"
-    r"|\.bash_history|wallet\.dat|secrets\.ya?ml)",
-    "address": r"[`'\"<(]*(?:https?://|[\w.+-]+@[\w-]+\.\w+)",
-    "secretly": r"(?:secretly|covertly|surreptitiously|quietly|silently|discreetly|stealthily)",
-}
+from pipelines.ingestion.rule_patterns import Rules
 
 _QUIET = "secretly|covertly|surreptit|quietly|silently|discreetly|stealthily"
 _NOT = "not |n't |dont |never |avoid|refrain|without |no need|no reason|no point"
@@ -57,7 +23,7 @@ _SECRETS = (
     "|cookie|seed phr|environment var|env var|token"
 )
 
-RULES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
+RULES: tuple[Rules, ...] = (
     (
         "tells a model to drop its instructions",
         (
@@ -347,20 +313,3 @@ RULES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ),
 )
 """(what a passage does, its rules)."""
-
-_GAP = r"(?:[^.!?\n]|\.(?=\S)){0,60}?"
-_BEGINS_WITH_WORD = re.compile(r"(?:\(\?:)*\{?[a-z]")
-
-Rule = tuple[str, tuple[str, ...], re.Pattern[str]]
-
-
-def compiled() -> list[Rule]:
-    """Every rule as (what, words, pattern)."""
-    return [(what, tuple(words.split("|")), _pattern(text)) for what, rules in RULES for words, text in rules]
-
-
-def _pattern(text: str) -> re.Pattern[str]:
-    # A file's name may begin with a dot or a slash, where no word begins.
-    start = r"\b" if _BEGINS_WITH_WORD.match(text) and not text.startswith("{file}") else ""
-    spelled = text.format(**WORDS).replace("…", _GAP).replace(" ", r"\s+")
-    return re.compile(start + spelled, re.IGNORECASE)

@@ -9,7 +9,7 @@ from pipelines.ingestion import google
 from pipelines.ingestion.listing import Listing
 
 DOCUMENT = {
-    "name": "library",
+    "name": "bookshop",
     "version": "v1",
     "title": "Library API",
     "parameters": {"alt": {"type": "string", "location": "query"}},
@@ -36,12 +36,12 @@ DOCUMENT = {
     },
     "resources": {
         "shelves": {
-            "methods": {"list": {"id": "library.shelves.list", "description": " Lists shelves. "}},
+            "methods": {"list": {"id": "bookshop.shelves.list", "description": " Lists shelves. "}},
             "resources": {
                 "loans": {
                     "methods": {
                         "insert": {
-                            "id": "library.shelves.loans.insert",
+                            "id": "bookshop.shelves.loans.insert",
                             "description": "Lends a book.",
                             "parameters": {
                                 "shelfId": {"type": "string", "location": "path", "required": True, "description": "Which shelf."},
@@ -63,7 +63,7 @@ def read(location: str) -> Listing:
 
 @pytest.fixture
 def document(tmp_path: Path) -> Path:
-    path = tmp_path / "library.json"
+    path = tmp_path / "bookshop.json"
     path.write_text(json.dumps(DOCUMENT), encoding="utf-8")
     return path
 
@@ -72,9 +72,9 @@ def test_each_method_of_nested_resources_is_a_tool_named_by_its_way(document: Pa
     listing = read(str(document))
     assert listing.whole and listing.notes == ()
     tools = [entry.tool for entry in listing.entries]
-    assert [tool.tool_id for tool in tools] == ["google.library.shelves.list", "google.library.shelves.loans.insert"]
+    assert [tool.tool_id for tool in tools] == ["google.bookshop.shelves.list", "google.bookshop.shelves.loans.insert"]
     assert [tool.title for tool in tools] == ["Library: List Shelves", "Library: Insert Loans (Shelves)"]
-    assert tools[0].description == "Lists shelves." and tools[0].namespace == "google.library" and tools[0].source == "google"
+    assert tools[0].description == "Lists shelves." and tools[0].namespace == "google.bookshop" and tools[0].source == "google"
 
 
 def test_a_schema_holds_what_a_caller_sends_and_one_level_below(document: Path) -> None:
