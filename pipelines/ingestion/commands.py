@@ -1,4 +1,4 @@
-"""Commands on a catalog of one's own: ``cohyde catalog sync|show|label|lint``.
+"""Commands on a catalog of one's own: ``cohyde catalog sync|drop|show|label|lint``.
 
 Invariants: a dry run writes nothing; what is printed of a plan is bounded, its counts are not; names and texts of tools are printed
 as they are, never as markup.
@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
@@ -25,10 +25,16 @@ from pipelines.ingestion.lint import lint_command
 from pipelines.ingestion.plan import Change, Plan
 from pipelines.ingestion.store import Store
 
+if TYPE_CHECKING:
+    from pipelines.ingestion.sync import Told
+
 SHOWN = 20
 """Tools, or notes, of a kind that are printed; the rest is counted."""
 WIDTH_WITHOUT_TERMINAL = 160
+NOTHING_WRITTEN = "dry run: nothing was written"
 
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would change, and change nothing.")]
+ServedRun = Annotated[str | None, typer.Option(metavar="RUN_DIR", help="Bring the catalog that this run serves to it, too.")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The catalog folder.")]
 
 catalog_app = typer.Typer(no_args_is_help=True, help="A catalog of your own, kept in step with where its tools are described.")
@@ -41,8 +47,8 @@ def sync(
         list[str] | None,
         typer.Argument(metavar="[SOURCE]...", help="[NAME=]KIND:LOCATION, as shop=openapi:shop.yaml; by default all known ones."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would change, and change nothing.")] = False,
-    run: Annotated[str | None, typer.Option(metavar="RUN_DIR", help="Bring the catalog that this run serves to it, too.")] = None,
+    dry_run: DryRun = False,
+    run: ServedRun = None,
 ) -> None:
     """Read sources, and bring the catalog to what they say now."""
     from pipelines.evaluate import progress_bars
@@ -53,7 +59,7 @@ def sync(
         if dry_run:
             reading = work.read_sources(store, source or [], watch)
             _print_plan(reading.plan, reading.notes)
-            _say("dry run: nothing was written")
+            _say(NOTHING_WRITTEN)
             return
         with store.lock():
             reading = work.read_sources(store, source or [], watch)
@@ -63,11 +69,36 @@ def sync(
             told = work.tell_run(store, reading.plan, run) if run else None
             work.commit(store, reading)
     _print_plan(reading.plan, reading.notes)
-    tools = sum(known.tools for known in store.sources().values())
-    _say(f"catalog {catalog}: {tools:,} tools of {_count(len(store.sources()), 'source')}")
+    _print_size(store)
     _say(f"embedded {_count(embedded, 'text')} in {took:.1f} s" if embedded else "embedded nothing: every text's vector is kept")
-    if told:
-        _say(f"run {run}: {told.upserts:,} put in or changed, {told.deletes:,} taken out; a server follows within seconds")
+    _print_told(run, told)
+    _warn_of_lost_labels(store)
+
+
+@catalog_app.command("drop")
+def drop(
+    catalog: Folder,
+    source: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Names of sources, as `show` tells them.")],
+    dry_run: DryRun = False,
+    run: ServedRun = None,
+) -> None:
+    """Forget sources, and take their tools out; their labelled queries are kept for when they come back."""
+    from pipelines.ingestion import sync as work
+
+    store = Store(catalog)
+    if dry_run:
+        _print_plan(work.read_dropped(store, source).plan, ())
+        _say(NOTHING_WRITTEN)
+        return
+    # The lock makes the folder, which a name that is mistyped must not leave behind.
+    work.read_dropped(store, source)
+    with store.lock():
+        reading = work.read_dropped(store, source)
+        told = work.tell_run(store, reading.plan, run) if run else None
+        work.commit(store, reading)
+    _print_plan(reading.plan, ())
+    _print_size(store)
+    _print_told(run, told)
     _warn_of_lost_labels(store)
 
 
@@ -134,6 +165,16 @@ def _print_plan(plan: Plan, notes: Sequence[str]) -> None:
     for refusal in plan.refusals:
         _say(f"refused: {refusal}")
     _say(f"{len(plan.added):,} added, {len(plan.changed):,} changed, {len(plan.removed):,} removed, {plan.unchanged:,} unchanged")
+
+
+def _print_size(store: Store) -> None:
+    known = store.sources()
+    _say(f"catalog {store.folder}: {sum(s.tools for s in known.values()):,} tools of {_count(len(known), 'source')}")
+
+
+def _print_told(run: str | None, told: Told | None) -> None:
+    if told:
+        _say(f"run {run}: {told.upserts:,} put in or changed, {told.deletes:,} taken out; a server follows within seconds")
 
 
 def _line(change: Change) -> str:

@@ -25,7 +25,7 @@ from actors.models import native_precision, resolve_encoder
 from actors.run_dir import open_release, storage_root
 from configs.schema import Config
 from pipelines.ingestion import sources
-from pipelines.ingestion.plan import Plan, Read, make_plan, read_of
+from pipelines.ingestion.plan import Change, Plan, Read, make_plan, read_of
 from pipelines.ingestion.sources import Wanted
 from pipelines.ingestion.store import Record, Source, Store, entry_of_line
 
@@ -44,6 +44,8 @@ class Reading:
     read: dict[str, Read]
     plan: Plan
     notes: tuple[str, ...]
+    dropped: frozenset[str] = frozenset()
+    """Sources that the catalog forgets."""
 
     def after(self) -> list[Record]:
         """The tools of the catalog as it will be."""
@@ -79,6 +81,18 @@ def read_sources(store: Store, texts: Sequence[str], watch: Watch) -> Reading:
         notes += listing.notes
     stored = store.records()
     return Reading(stored, tuple(wanted), read, make_plan(stored, read), tuple(notes))
+
+
+def read_dropped(store: Store, names: Sequence[str]) -> Reading:
+    """Plan to forget sources with their tools. Writes nothing. Raises InputError for one that the catalog does not know."""
+    known = store.sources()
+    for name in names:
+        if name not in known:
+            raise InputError(f"SOURCE={name}: the catalog {store.folder} has no such source; it has {', '.join(known) or 'none'}")
+    stored = store.records()
+    removed = tuple(Change(t, f"{r.source} is dropped") for t, r in stored.items() if r.source in names)
+    plan = Plan((), (), removed, len(stored) - len(removed), (), ())
+    return Reading(stored, (), {}, plan, (), frozenset(names))
 
 
 def embed(reading: Reading, watch: Watch) -> int:
@@ -137,7 +151,7 @@ def tell_run(store: Store, plan: Plan, run_dir: str) -> Told:
 
 def commit(store: Store, reading: Reading) -> None:
     """Write the plan into the folder; for the holder of its lock."""
-    plan, known = reading.plan, store.sources()
+    plan, known = reading.plan, {name: source for name, source in store.sources().items() if name not in reading.dropped}
     counts = Counter(record.source for record in reading.after())
     now = datetime.now(UTC).isoformat(timespec="seconds")
     for wanted in reading.wanted:

@@ -27,8 +27,8 @@ from serve_app.schema.search import FeedbackAnswer, SearchAnswer, SearchMode
 TIMEOUT_S = 10.0
 RETRIES = 3
 FIRST_PAUSE_S, LONGEST_PAUSE_S, JITTER_S = 0.1, 5.0, 0.1
-PASSING = frozenset({429, 502, 503, 504})
-"""Statuses of what may be over by the next attempt."""
+PASSING = frozenset({429, 500, 502, 503, 504})
+"""Statuses of what may be over by the next attempt; 500 is what a replica that died over a request leaves behind."""
 
 Answer = TypeVar("Answer", bound=BaseModel)
 

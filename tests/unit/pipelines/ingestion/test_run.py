@@ -84,6 +84,18 @@ def test_a_run_that_missed_syncs_is_brought_up_to_date_and_told_nothing_twice(
     assert len(Journal(str(run / "serving" / "catalog")).poll()) == 1
 
 
+def test_a_served_run_loses_a_source_that_is_dropped(catalog: Path, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "tools.json").write_text(
+        json.dumps([{"name": "ping", "description": "Pings.", "input_schema": {"type": "object"}}])
+    )
+    cli.main(["catalog", "sync", f"functions:{tmp_path}/tools.json", "--catalog", str(catalog), "--run", str(run)])
+    cli.main(["catalog", "drop", str(catalog), "orders", "--run", str(run)])
+    poll = Journal(f"{run}/serving/catalog").poll()
+    assert poll.pop("tools.ping") is not None
+    assert len(poll) == 5
+    assert set(poll.values()) == {None}
+
+
 def test_what_is_no_run_is_told_before_the_catalog_changes(catalog: Path, orders: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (catalog / "tools.jsonl").read_bytes()
     orders.write_text(orders.read_text().replace("createOrder", "makeOrder"))

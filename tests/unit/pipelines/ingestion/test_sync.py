@@ -88,6 +88,31 @@ def test_a_dry_run_says_all_and_writes_nothing(orders: Path, tmp_path: Path, enc
     assert len(encoder.texts) == 5
 
 
+def test_a_source_is_dropped_with_its_tools_alone(
+    orders: Path, tmp_path: Path, encoder: type[CountingEncoder], capsys: Out
+) -> None:
+    folder = tmp_path / "cat"
+    run("sync", f"shop=openapi:{orders}", functions(tmp_path / "tools.json", ping="Pings.", pong="Pongs."), "--catalog", folder)
+    before = files(folder)
+    capsys.readouterr()
+    assert run("drop", folder, "tools", "--dry-run") == 0
+    assert "tools.ping: tools is dropped" in capsys.readouterr().out
+    assert files(folder) == before
+
+    run("label", folder, "are you there", "tools.ping")
+    capsys.readouterr()
+    assert run("drop", folder, "tools") == 0
+    said = capsys.readouterr().out
+    assert f"0 added, 0 changed, 2 removed, 5 unchanged\ncatalog {folder}: 5 tools of 1 source\n1 labelled query left out" in said
+    assert list(Store(folder).sources()) == ["shop"]
+    assert {source for source, _ in Store(folder).entries()} == {"shop"}
+
+    assert run("drop", folder, "tools", "shop") == 2
+    assert f"SOURCE=tools: the catalog {folder} has no such source; it has shop" in capsys.readouterr().err
+    assert run("drop", tmp_path / "none", "shop") == 2
+    assert not (tmp_path / "none").exists()
+
+
 def test_long_lists_are_cut_with_a_count(tmp_path: Path, encoder: type[CountingEncoder], capsys: Out) -> None:
     source = functions(tmp_path / "t.json", **{f"tool_{n}": "Does." for n in range(30)})
     assert run("sync", source, "--catalog", tmp_path / "cat", "--dry-run") == 0
