@@ -16,28 +16,30 @@ from actors.core.snapshots import open_root, read_text, write_text
 from actors.core.types import Found
 
 FILE = "found.json"
+LABELS = "labels.json"
+"""Labelled training queries in the same form, for ``actors.memory``: written once by the run that fitted its weight."""
 
 
-def publish(root: str, found: Sequence[Found]) -> None:
+def publish(root: str, found: Sequence[Found], file: str = FILE) -> None:
     """Replace the list below ``root``, a local path or a URI that ``pyarrow.fs`` knows."""
     fs, base = open_root(root)
     fs.create_dir(base, recursive=True)
-    write_text(fs, f"{base}/{FILE}", json.dumps([asdict(one) for one in found]))
+    write_text(fs, f"{base}/{file}", json.dumps([asdict(one) for one in found]))
 
 
-def stamp(root: str) -> str:
+def stamp(root: str, file: str = FILE) -> str:
     """Another text whenever the list was replaced; empty where there is none."""
     fs, base = open_root(root)
-    info = fs.get_file_info(f"{base}/{FILE}")
+    info = fs.get_file_info(f"{base}/{file}")
     return f"{info.mtime_ns} {info.size}" if info.type == pafs.FileType.File else ""
 
 
-def read(root: str) -> list[Found]:
+def read(root: str, file: str = FILE) -> list[Found]:
     """The newest list; empty where there is none."""
-    if not stamp(root):
+    if not stamp(root, file):
         return []
     fs, base = open_root(root)
-    return [Found(r["tenant"], r["query"], tuple(r["tool_ids"])) for r in json.loads(read_text(fs, f"{base}/{FILE}"))]
+    return [Found(r["tenant"], r["query"], tuple(r["tool_ids"])) for r in json.loads(read_text(fs, f"{base}/{file}"))]
 
 
 def forget(root: str, tenant: str) -> None:

@@ -40,6 +40,7 @@ class Release:
     figures: dict[str, float]
     limits: dict[str, float] = field(default_factory=dict)
     rerank_weight: float = 0.0
+    memory_weight: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,8 @@ class OpenedRelease:
     limits: Limits = field(default_factory=Limits)
     rerank_weight: float = 0.0
     """Of the reranker's likelihood beside the cosine, fitted on dev; 0 reranks nothing."""
+    memory_weight: float = 0.0
+    """Of the nearness of labelled queries beside the cosine (``actors.memory``), fitted on dev; 0 recalls nothing."""
 
 
 def open_release(text: str, name: str = "--release") -> OpenedRelease:
@@ -63,22 +65,29 @@ def open_release(text: str, name: str = "--release") -> OpenedRelease:
         uncut = config.encoder.model_copy(update={"query_tokens": _UNCUT, "document_tokens": _UNCUT})
         config = config.model_copy(update={"encoder": uncut})
         return OpenedRelease(FROZEN, config, None, BASE_VERSION, BASE_VERSION, config.retrieval.fusion_weight)
-    folder, at, version = text.rpartition("@") if re.search(r"@-?\d+$", text) else (text, "", "")
+    folder, version = _parted(text)
     run_dir = Path(folder)
     if not (run_dir / CONFIG_FILE).is_file():
         raise InputError(f"{name} {text}: {run_dir} is not a run directory (no {CONFIG_FILE}); give one, or {FROZEN}")
     config = load_config(str(run_dir / CONFIG_FILE), [])
     storage = storage_root(config, run_dir)
     store = SnapshotStore(f"{storage}/snapshots")
-    record = _released(run_dir, Releases(store, f"{storage}/releases"), int(version) if at else None)
-    if at and config.encoder.frozen:
+    record = _released(run_dir, Releases(store, f"{storage}/releases"), int(version) if version else None)
+    if version and config.encoder.frozen:
         record["retriever"] = BASE_VERSION
     if not record:
         raise InputError(f"{name} {text}: nothing was released there yet; name a version, as in {folder}@0")
     weight = float(record.get("fusion_weight", config.retrieval.fusion_weight))
     retriever, limits = int(record["retriever"]), Limits(**record.get("limits", {}))
-    rerank_weight = float(record.get("rerank_weight", 0.0))
-    return OpenedRelease(_name(record), config, store, int(record["rewriter"]), retriever, weight, limits, rerank_weight)
+    rerank_weight, memory_weight = float(record.get("rerank_weight", 0.0)), float(record.get("memory_weight", 0.0))
+    rewriter = int(record["rewriter"])
+    return OpenedRelease(_name(record), config, store, rewriter, retriever, weight, limits, rerank_weight, memory_weight)
+
+
+def _parted(text: str) -> tuple[str, str]:
+    """Run directory and version; the version is empty where none is named."""
+    found = re.fullmatch(r"(.*)@(-?\d+)", text, re.DOTALL)
+    return (found[1], found[2]) if found else (text, "")
 
 
 def _name(record: dict[str, Any]) -> str:
@@ -98,6 +107,11 @@ def _released(run_dir: Path, releases: Releases, version: int | None) -> dict[st
     if version in releases.numbers():
         return asdict(releases.get(version))
     return record | {"rewriter": version, "retriever": version}
+
+
+def root_of(name: str, release: OpenedRelease) -> str:
+    """``storage_root`` of the run whose release was opened by ``name``, RUN_DIR[@version]."""
+    return storage_root(release.config, Path(_parted(name)[0]))
 
 
 def storage_root(config: Config, run_dir: Path) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from actors import found, remote
+from actors import found, memory, remote
 from actors.core.types import BASE_VERSION, LABELLED_KINDS, Found
 from actors.releases import Releases
 from actors.run_dir import OpenedRelease
@@ -94,8 +94,9 @@ def _gatekeeper(shared: Job, arm: ArmRun, judge: Any, reranker: Any, start: Open
     if reranker is not None:
         corpus, depth = shared.corpus, shared.config.retrieval.rerank_depth
         rereading = Rereading(corpus.select("dev", LABELLED_KINDS), corpus.catalog.by_id, depth, judge, reranker, ask)
-    weight = start.rerank_weight if start else 0.0
-    return Gatekeeper(shared.config, shared.corpus, releases, arm.rewriter, judge, ask, lambda: intake.held_out, weight, rereading)
+    if start and start.memory_weight:
+        found.publish(shared.root(COHYDE), memory.labelled(shared.corpus.select("train", LABELLED_KINDS)), found.LABELS)
+    return Gatekeeper(shared.config, shared.corpus, releases, arm.rewriter, judge, ask, lambda: intake.held_out, start, rereading)
 
 
 def _drift_watch(shared: Job, judge: Any) -> DriftWatch:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
+from actors import found
 from actors.core import ranking
 from actors.core.types import BASE_VERSION, Catalog, Corpus, InputError, Mode, Query, Split
 from actors.encoder import Encoder
@@ -31,9 +33,10 @@ from actors.index import DenseIndex
 from actors.index_builder import embed_catalog
 from actors.interfaces import Progress
 from actors.lexical import LexicalIndex, Ranking
+from actors.memory import Memory, recall_all
 from actors.models import native_precision, resolve_encoder, resolve_rewriter
 from actors.retriever import Retriever
-from actors.run_dir import FROZEN, OpenedRelease, open_release
+from actors.run_dir import FROZEN, OpenedRelease, open_release, root_of
 from actors.scorer import context_titles
 from configs.schema import CatalogConfig
 from pipelines import catalogs
@@ -177,7 +180,7 @@ def run(
     benchmark: str,
     split: Split,
     release_name: str,
-    mode: Mode | Literal["reranked"],
+    mode: Mode | Literal["reranked", "remembered"],
     *,
     services: str | None = None,
     document_tokens: int | None = None,
@@ -198,13 +201,15 @@ def run(
         retriever.vectors(texts, watch(f"Embedding {len(texts)} queries"))
         if mode in REWRITE_MODES:
             rewrites = make_rewrites(release, retriever, corpus.catalog, texts, watch)
-        ranked_by: Mode = "raw" if mode == "reranked" else mode
+        ranked_by: Mode = "raw" if mode == "reranked" or mode == "remembered" else mode
         rankings = retriever.rank(texts, rewrites, ranked_by, release.fusion_weight, DEPTH)
         if mode == "reranked":
             reader = likelihoods_of(release, corpus.catalog.by_id)
             if reader is None:
                 raise InputError(f"--mode reranked: {release_name} has no reranker that dev gave a weight; use --mode raw")
             rankings = reader.rerank(queries, rankings, release.rerank_weight, watch(f"Reading tools of {len(queries)} queries"))
+        if mode == "remembered":
+            rankings = _remembered(release, release_name, retriever, texts, watch)
     per_query = measure(queries, rankings)
     record = {
         "benchmark": benchmark,
@@ -217,6 +222,14 @@ def run(
         "seconds": round(time.perf_counter() - start, 2),
     }
     return record, per_query_table(queries, per_query, rankings, rewrites)
+
+
+def _remembered(release: OpenedRelease, name: str, retriever: Retriever, texts: Sequence[str], watch: Watch) -> list[Ranking]:
+    if not release.memory_weight:
+        raise InputError(f"--mode remembered: {name} has no labelled queries that dev gave a weight; use --mode raw")
+    labels = found.read(root_of(name, release), found.LABELS)
+    memory = Memory(labels, partial(retriever.vectors, progress=watch(f"Embedding {len(labels)} labelled queries")))
+    return [one.ranked(release.memory_weight) for one in recall_all(retriever, memory, texts, DEPTH)]
 
 
 def show(record: dict[str, Any]) -> Table:
@@ -264,7 +277,9 @@ def evaluate(
     benchmark: Annotated[str, typer.Option(help="aws, or a folder as beir:DIR, toolret:DIR, mair:DIR, mtrb:DIR.")],
     release: Annotated[str, typer.Option(help="RUN_DIR[@version], or frozen.")] = FROZEN,
     split: Annotated[Literal["train", "dev", "test"], typer.Option(help="Which queries.")] = "test",
-    mode: Annotated[Literal["bm25", "raw", "rewrite", "fused", "hybrid", "reranked"], typer.Option(help="How to rank.")] = "raw",
+    mode: Annotated[
+        Literal["bm25", "raw", "rewrite", "fused", "hybrid", "reranked", "remembered"], typer.Option(help="How to rank.")
+    ] = "raw",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
     per_query: Annotated[Path | None, typer.Option(help="Per-query Parquet; by default beside the JSON file.")] = None,
     services: Annotated[str | None, typer.Option(help="aws: demo, all or names parted by commas; default the run's.")] = None,

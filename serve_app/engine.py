@@ -66,7 +66,8 @@ class Engine:
         self._check(request, view, namespaces)
         read = view.release.config.retrieval.rerank_depth if self._to_read(request, view) else 0
         depth = min(max((request.k or DEPTH) + FURTHER, read), len(view.entries))
-        raw = await self._batcher.submit((view, Ask(request.query, max(depth, 1), namespaces=namespaces)))
+        remember = bool(view.release.memory_weight) and request.mode in ("auto", "remembered")
+        raw = await self._batcher.submit((view, Ask(request.query, max(depth, 1), namespaces=namespaces, remember=remember)))
         outcome = await self._rank(request, view, raw, depth, namespaces)
         search_ms = 1000 * (time.perf_counter() - started) - (outcome.rewrite_ms or 0.0) - (outcome.rerank_ms or 0.0)
         answer = self._answer(request, client, view, raw, outcome, namespaces)
@@ -102,6 +103,8 @@ class Engine:
         mode = self._mode(request, view, raw)
         if mode == "reranked":
             return await self._reranked(request, view, raw)
+        if mode == "remembered":
+            return _remembered(view, raw)
         weight = 1.0 if mode == "rewrite" else view.release.fusion_weight
         if mode == "raw" or (mode == "fused" and weight == 0):
             return Outcome(raw, mode, (), None)
@@ -142,6 +145,8 @@ class Engine:
             return "reranked"
         if request.mode != "auto":
             return request.mode
+        if view.release.memory_weight:
+            return "remembered"
         pays = view.release.fusion_weight > 0 and rewriting_pays(raw.ranking, view.release.limits)
         return "fused" if pays else "raw"
 
@@ -161,7 +166,7 @@ class Engine:
         abstained = not exact and top < least
         found = [] if abstained else self._above(request, outcome, view)
         # How many are worth showing was fitted on cosines.
-        scored = raw if outcome.mode == "reranked" else outcome.ranked
+        scored = raw if outcome.mode in ("reranked", "remembered") else outcome.ranked
         count = request.k if request.k is not None else max(adaptive_count([s for _, s in scored.ranking], limits), len(exact))
         fixed = list(dict.fromkeys([*request.pinned, *exact]))
         ordered = put_first(found, exact, request.pinned, lambda t: view.cosines(raw.query, [t])[0])
@@ -194,7 +199,7 @@ class Engine:
         if request.min_score is None or request.min_score <= -1:
             return ranking
         scores = [s for _, s in ranking]
-        if outcome.mode in ("hybrid", "reranked"):
+        if outcome.mode in ("hybrid", "reranked", "remembered"):
             scores = view.cosines(outcome.ranked.query, [t for t, _ in ranking])
         return [found for found, score in zip(ranking, scores, strict=True) if score >= request.min_score]
 
@@ -212,11 +217,13 @@ class Engine:
         rewrite = outcome.ranked.rewrite
         by_rewrite: Sequence[float | None] = [None] * len(ids) if rewrite is None else view.cosines(rewrite, ids)
         asked = _words(" ".join([request.query, *outcome.rewrites]))
+        near = recalled.near if (recalled := outcome.ranked.recalled) and outcome.mode == "remembered" else {}
         for place, tool in enumerate(tools):
             tool.explanation = Explanation(
                 query_cosine=round(by_query[place], 6),
                 rewrite_cosine=None if (cosine := by_rewrite[place]) is None else round(cosine, 6),
                 likelihood=outcome.likelihoods.get(tool.tool_id),
+                nearness=near.get(tool.tool_id),
                 words=outcome.ranked.words.get(tool.tool_id),
                 moved=tool.tool_id in view.moved,
                 exact_name=tool.tool_id in exact,
@@ -224,6 +231,13 @@ class Engine:
                 explored=place == tried,
                 shared_words=sorted(asked & _words(view.entries[tool.tool_id].tool.document))[:SHARED_WORDS],
             )
+
+
+def _remembered(view: View, raw: Ranked) -> Outcome:
+    """By cosine and the nearness of labelled queries."""
+    if raw.recalled is None:
+        return Outcome(raw, "raw", (), "nothing remembered: the release has no labelled queries that its dev queries gave a weight")
+    return Outcome(replace(raw, ranking=raw.recalled.ranked(view.release.memory_weight)), "remembered", (), None)
 
 
 def _rank(asks: Sequence[tuple[View, Ask]]) -> list[Ranked]:

@@ -11,7 +11,7 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from actors.core.snapshots import SnapshotStore
 from actors.core.types import BASE_VERSION, Found, InputError
 from actors.index import ENCODER_DIR, DenseIndex
 from actors.kept_vectors import VectorFiles, text_hash
+from actors.memory import Memory
 from actors.models import cache_dir, resolve_encoder
 from actors.onnx_encoder import OnnxEncoder
 from actors.retriever import TextEncoder, moved_by
@@ -51,6 +52,7 @@ class Model:
     """Vectors of texts that its run did not embed, by their hash."""
     queries: dict[str, Vectors] = field(default_factory=dict)
     """Vectors of the queries that users found tools by."""
+    memory: Memory | None = None
 
 
 class Loader:
@@ -121,7 +123,7 @@ class Loader:
             width = model.index.vectors.shape[1]
             vectors = np.stack(list(changed.values())) if changed else np.zeros((0, width), dtype=np.float32)
             index = model.index.changed(gone, list(changed), vectors)
-        return View(release, model.encoder, index, dict(self.entries), frozenset(moved))
+        return View(release, model.encoder, index, dict(self.entries), frozenset(moved), model.memory)
 
     def _vectors(self, model: Model, tool_ids: Sequence[str]) -> dict[str, Vectors]:
         """Tool id -> vector of each; what this encoder never embedded is embedded now, and kept."""
@@ -146,7 +148,25 @@ class Loader:
         index = DenseIndex.load(directory, half=True)
         if set(index.tool_ids) != set(self._own_texts):
             raise InputError(f"{directory}: its tools are not those of the run's catalog; run the run's own command again")
-        return Model(release.retriever, encoder, documents, index, self._own_texts, self._kept(release.retriever).read())
+        kept = self._kept(release.retriever).read()
+        memory = self._memory(release.retriever, encoder, kept) if release.memory_weight else None
+        return Model(release.retriever, encoder, documents, index, self._own_texts, kept, memory=memory)
+
+    def _memory(self, retriever: int, encoder: TextEncoder, kept: Mapping[str, Vectors]) -> Memory:
+        """The run's labelled queries; their vectors are made once for each retriever, and kept."""
+
+        def embed(texts: Sequence[str]) -> Vectors:
+            hashes = [text_hash(f"query {text}") for text in texts]
+            missing = {digest: text for digest, text in zip(hashes, texts, strict=True) if digest not in kept}
+            made = dict(zip(missing, encoder.encode_queries(list(missing.values())), strict=True)) if missing else {}
+            if made:
+                self._kept(retriever).add(made)
+            return np.stack([made[digest] if digest in made else kept[digest] for digest in hashes])
+
+        labels = found.read(self.root, found.LABELS)
+        if not labels:
+            raise InputError(f"{self.root}/{found.LABELS}: is missing or empty, and the release answers by it; restore it")
+        return Memory(labels, embed)
 
     def _kept(self, retriever: int) -> VectorFiles:
         """Vectors of texts by one retriever's encoder, beside the run."""

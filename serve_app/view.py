@@ -10,7 +10,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from actors.core.fusion import Vectors, fuse, reciprocal_rank
 from actors.core.text import identifier_words
 from actors.index import DenseIndex
 from actors.lexical import LexicalIndex, Ranking
+from actors.memory import Memory, Recalled, recall
 from actors.retriever import TextEncoder
 from actors.run_dir import OpenedRelease
 
@@ -37,6 +38,8 @@ class Ask:
     weight: float = 0.0
     hybrid: bool = False
     namespaces: tuple[str, ...] | None = None
+    remember: bool = False
+    """Whether labelled queries are to be asked, too."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Ranked:
     rewrite: Vectors | None
     words: dict[str, float]
     """BM25 scores, where words counted."""
+    recalled: Recalled | None = None
+    """What labelled queries say of the ranking, where that was asked for."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ class View:
     dense: DenseIndex
     entries: Mapping[str, Entry]
     moved: frozenset[str] = frozenset()
+    memory: Memory | None = None
+    """Labelled queries, where the release gives them a weight."""
     words: list[LexicalIndex] = field(default_factory=list)
     """BM25 over the tools, once it is made; for a moment after a change that over the tools before it."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
@@ -116,16 +123,28 @@ class View:
         )
         rankings = self._dense(asks, mixed)
         words = [self._words(ask) if ask.hybrid else {} for ask in asks]
-        return [
-            Ranked(self._join(ask, ranking, by_words), query, mean, by_words)
-            for ask, ranking, by_words, query, mean in zip(asks, rankings, words, queries, means, strict=True)
-        ]
+        joined = [self._join(ask, ranking, by_words) for ask, ranking, by_words in zip(asks, rankings, words, strict=True)]
+        recalled = self._recall(asks, joined, queries)
+        return [Ranked(*parts) for parts in zip(joined, queries, means, words, recalled, strict=True)]
 
     def cosines(self, vector: Vectors, tool_ids: Sequence[str]) -> list[float]:
         """Cosine of a vector [d] with each tool."""
         length = max(float(np.linalg.norm(vector)), 1e-12)
         found: list[float] = (self.dense.rows([self.rows[t] for t in tool_ids]) @ vector / length).tolist() if tool_ids else []
         return found
+
+    def _recall(self, asks: Sequence[Ask], rankings: Sequence[Ranking], queries: Sequence[Vectors]) -> list[Recalled | None]:
+        found: list[Recalled | None] = [None] * len(asks)
+        remembering = [i for i, ask in enumerate(asks) if ask.remember]
+        if self.memory is not None and remembering:
+            near = self.memory.near(np.stack([queries[i] for i in remembering]))
+            for i, own in zip(remembering, near, strict=True):
+                cosines = partial(self.cosines, queries[i])
+                found[i] = recall(rankings[i], own, cosines, partial(self._sees, asks[i].namespaces))
+        return found
+
+    def _sees(self, namespaces: tuple[str, ...] | None, tool_id: str) -> bool:
+        return tool_id in self.rows and (namespaces is None or self.entries[tool_id].tool.namespace in namespaces)
 
     def _dense(self, asks: Sequence[Ask], vectors: Vectors) -> list[Ranking]:
         found: list[Ranking] = [[] for _ in asks]

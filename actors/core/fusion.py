@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from actors.core.types import Query
 Vectors = NDArray[np.float32]
 DEV_K = 5
 RERANK_WEIGHTS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
+MEMORY_WEIGHTS = (0.1, 0.25, 0.5, 1.0, 2.0)
 WEIGHTS = tuple(round(0.05 * i, 2) for i in range(21))
 
 
@@ -112,12 +113,22 @@ def fit_rerank_weight(
     queries: Sequence[Query],
 ) -> tuple[float, dict[float, float]]:
     """The weight of likelihoods in ``reranked`` with the best dev figure, by the rules of ``fit_weight``."""
+    return fit_order(queries, RERANK_WEIGHTS, lambda i, weight: reranked(rankings[i], likelihoods[i], weight))
+
+
+def fit_order(
+    queries: Sequence[Query], weights: Sequence[float], order: Callable[[int, float], Sequence[tuple[str, float]]]
+) -> tuple[float, dict[float, float]]:
+    """The weight with the best dev figure, by the rules of ``fit_weight``; ``order`` ranks query i by a weight, 0 is always tried.
+
+    Raises ValueError without queries.
+    """
     if not queries:
-        raise ValueError("no dev queries to fit the reranker's weight on")
-    sums: dict[float, dict[bool, list[float]]] = {w: {True: [], False: []} for w in (0.0, *RERANK_WEIGHTS)}
-    for query, ranking, own in zip(queries, rankings, likelihoods, strict=True):
+        raise ValueError("no dev queries to fit a weight on")
+    sums: dict[float, dict[bool, list[float]]] = {w: {True: [], False: []} for w in (0.0, *weights)}
+    for i, query in enumerate(queries):
         for weight, halves in sums.items():
-            found = [tool_id for tool_id, _ in reranked(ranking, own, weight)[:DEV_K]]
+            found = [tool_id for tool_id, _ in order(i, weight)[:DEV_K]]
             halves[query.kind == "standard"].append(ndcg(found, query.gold, DEV_K))
     return _best(sums)
 

@@ -20,7 +20,6 @@ from pipelines.benchmark.aggregate import Line
 from pipelines.benchmark.suites import Part, parts
 from pipelines.command_line import run_app
 from pipelines.comparison import compare
-from pipelines.comparison.compare import RERANKED
 from pipelines.evaluate import progress_bars
 from pipelines.files import write_json, write_text, write_whole
 
@@ -54,9 +53,10 @@ def _one(part: Part, overrides: list[str], seeds: range, config: str, out: Path,
     cells = aggregate.cells(measured.seeds, measured.queries)
     several = any(len(query.gold) > 1 for query in measured.queries)
     grids = [tables.quality(cells), *(tables.quality(cells, m) for m in tables.OF_SEVERAL if several), tables.differences(cells)]
-    apart = Line(RERANKED, -1, "reranked")
-    if all(apart in figures for figures in measured.seeds):
-        grids.append(tables.co_training(aggregate.cells(measured.seeds, measured.queries, apart)))
+    for arm, mode in tables.APART.items():
+        apart = Line(arm, -1, mode)
+        if all(apart in figures for figures in measured.seeds):
+            grids.append(tables.co_training(aggregate.cells(measured.seeds, measured.queries, apart), mode))
     grids += [tables.cost(measured.costs)] if measured.costs else []
     shown = [grid for grid in grids if grid.lines]
     console.print(f"\n{part.name}", style="bold", highlight=False)

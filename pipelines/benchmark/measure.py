@@ -20,7 +20,7 @@ from actors.core.snapshots import SnapshotStore
 from actors.core.types import BASE_VERSION, Corpus, InputError, Mode, Query
 from actors.lexical import LexicalIndex
 from actors.retriever import Retriever
-from actors.run_dir import FROZEN, OpenedRelease, open_release, storage_root
+from actors.run_dir import FROZEN, OpenedRelease, open_release, root_of
 from configs.load import load as load_config
 from configs.schema import CatalogConfig, Config
 from pipelines import catalogs, evaluate
@@ -125,8 +125,7 @@ def _release(name: str, release: OpenedRelease, corpus: Corpus, queries: Sequenc
         rankings = retriever.rank([q.text for q in queries], None, "raw", 0.0, evaluate.DEPTH)
         ranked = reader.rerank(queries, rankings, release.rerank_weight, watch(f"Reading what {name} finds"))
         found[Line("cohyde", -1, "reranked")] = evaluate.measure(queries, ranked)
-    root = storage_root(release.config, Path(name.rpartition("@")[0] or name))
-    store = SnapshotStore(f"{root}/arms/{ENCODER_ALONE.name}/snapshots")
+    store = SnapshotStore(f"{root_of(name, release)}/arms/{ENCODER_ALONE.name}/snapshots")
     if (newest := store.latest("retriever")) is not None:
         alone = OpenedRelease(ENCODER_ALONE.name, release.config, store, BASE_VERSION, newest, 0.0)
         found |= _raw(ENCODER_ALONE.name, alone, corpus, queries, watch)

@@ -15,7 +15,7 @@ from actors.core.ranking import FOUND_NDCG
 from pipelines.benchmark.aggregate import Cell, Line
 from pipelines.benchmark.cost import SFT_RERANKED, Cost
 from pipelines.comparison import compare
-from pipelines.comparison.compare import COHYDE, LABELS, RERANKED, SINGLE_ARMS, Grid
+from pipelines.comparison.compare import COHYDE, LABELS, REMEMBERED, RERANKED, SINGLE_ARMS, ArmMode, Grid
 
 SHOWN = "nDCG@5"
 OF_SEVERAL = ("COMP@5", FOUND_NDCG)
@@ -70,11 +70,16 @@ def differences(cells: Sequence[Cell], metric: str = SHOWN) -> Grid:
     )
 
 
-def co_training(cells: Sequence[Cell]) -> Grid:
-    """What training together adds: reranked, against both halves that were trained apart; ``cells`` are held against these."""
-    drawn = differences([cell for cell in cells if (cell.arm, cell.mode) == (COHYDE, "reranked")])
-    note = "Both have the same reranker; the encoder alone trained as many steps without rewrites. p as above."
-    return Grid("CoHyDE against both halves, trained apart (NDCG@5, points)", note, drawn.columns, drawn.lines)
+APART: dict[str, ArmMode] = {RERANKED: "reranked", REMEMBERED: "remembered"}
+"""Arms whose encoder trained alone, beside what CoHyDE's mode of the same name has too."""
+
+
+def co_training(cells: Sequence[Cell], mode: ArmMode) -> Grid:
+    """What training together adds in a mode, against the encoder that trained alone in it; ``cells`` are held against that one."""
+    drawn = differences([cell for cell in cells if (cell.arm, cell.mode) == (COHYDE, mode)])
+    what = "reranker" if mode == "reranked" else "labelled queries"
+    note = f"Both have the same {what}; the encoder alone trained as many steps without rewrites. p as above."
+    return Grid(f"CoHyDE against the encoder alone, both {mode} (NDCG@5, points)", note, drawn.columns, drawn.lines)
 
 
 def cost(costs: Sequence[Mapping[str, Cost]]) -> Grid:
@@ -166,7 +171,7 @@ def points_curve(rows: Sequence[Point], axis: str) -> Figure:
 
 
 def _lines(cells: Sequence[Cell]) -> list[Line]:
-    order = {arm: place for place, arm in enumerate((*SINGLE_ARMS, RERANKED, COHYDE))}
+    order = {arm: place for place, arm in enumerate((*SINGLE_ARMS, RERANKED, REMEMBERED, COHYDE))}
     found = dict.fromkeys(Line(c.arm, c.round, c.mode) for c in cells)
     return sorted(found, key=lambda line: (order[line.arm], line.round))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,18 +20,20 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.status import Status
 
+from actors import found, memory
 from actors.core import fusion, ranking
 from actors.core.limits import Limits
 from actors.core.snapshots import SnapshotStore
-from actors.core.types import BASE_VERSION, Corpus, Mode, Query
+from actors.core.types import BASE_VERSION, LABELLED_KINDS, Corpus, Mode, Query
 from actors.interfaces import Progress
+from actors.memory import Memory, recall_all
 from actors.retriever import Retriever
 from actors.run_dir import RELEASE_FILE, storage_root
 from actors.scorer import Scorer
 from configs.schema import Config
 from pipelines import report
 from pipelines.comparison import compare
-from pipelines.comparison.compare import RERANKED, ArmResult
+from pipelines.comparison.compare import REMEMBERED, RERANKED, ArmResult
 from pipelines.comparison.likelihoods import Likelihoods
 from pipelines.comparison.rewrite_sets import RewriteSet
 from pipelines.evaluate import DEPTH, PerQuery, evaluate_mode, measure
@@ -41,6 +43,8 @@ SAMPLES = 20
 """Test queries whose rewrites and rankings the report shows."""
 SHOWN_TOOLS = 3
 TOLD_EVERY_S = 15.0
+Weighed = Literal["reranked", "remembered"]
+"""Modes that order a raw ranking anew, by a weight of their own."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Entry:
     retriever_arm: str
     retriever: int
     rewrites: RewriteSet | None
-    modes: tuple[Mode | Literal["reranked"], ...]
+    modes: tuple[Mode | Weighed, ...]
 
     @property
     def name(self) -> str:
@@ -117,9 +121,13 @@ class Comparison:
         write_json(self.run_dir / "samples.json", samples)
         write_json(self.run_dir / "results.json", rows)
         self._log_quality(rows)
+        if release["memory_weight"]:
+            labels = memory.labelled(self.corpus.select("train", LABELLED_KINDS))
+            found.publish(storage_root(self.config, self.run_dir), labels, found.LABELS)
         write_json(self.run_dir / RELEASE_FILE, release)
         page = report.write(self.run_dir)
         compare.show(rows, console)
+        console.print(_told_release(release), highlight=False)
         if self.config.encoder.frozen:
             console.print("The encoder was frozen: what is called CoHyDE here is QTA.", highlight=False)
         return page
@@ -129,9 +137,9 @@ class Comparison:
         units, baselines = self.config.loop.rounds, self.config.loop.baselines
         plain: tuple[Mode, ...] = ("raw", "hybrid")
         written: tuple[Mode, ...] = ("rewrite", "fused", "hybrid")
-        second: tuple[Mode | Literal["reranked"], ...] = ("reranked",) if self.config.rewriter.rerank_rows else ()
+        second: tuple[Weighed, ...] = ("reranked",) if self.config.rewriter.rerank_rows else ()
         yield Entry("bm25", None, "cohyde", BASE_VERSION, None, ("bm25",))
-        yield Entry("frozen", None, "cohyde", BASE_VERSION, None, plain)
+        yield Entry("frozen", None, "cohyde", BASE_VERSION, None, (*plain, "remembered"))
         for arm in ("zero_shot", "sft", *(["qta"] if "qta" in baselines else [])):
             modes = (*written, *(second if arm == "sft" else ()))
             yield Entry(arm, None, "cohyde", BASE_VERSION, RewriteSet(self.run_dir, arm, None), modes)
@@ -139,9 +147,10 @@ class Comparison:
             yield Entry("encoder_alone", None, "encoder_alone", units, None, plain)
             if second:
                 yield Entry(RERANKED, None, "encoder_alone", units, None, second)
+            yield Entry(REMEMBERED, None, "encoder_alone", units, None, ("remembered",))
         for number in range(units + 1):
             rewrites = RewriteSet(self.run_dir, "cohyde", number)
-            modes = ("raw", *written, *(second if number == units else ()))
+            modes = ("raw", *written, *((*second, "remembered") if number == units else ()))
             yield Entry("cohyde", number, "cohyde", self._retriever_of(number), rewrites, modes)
 
     def _retriever_of(self, number: int) -> int:
@@ -154,8 +163,9 @@ class Comparison:
         weight = self._fit(entry, retriever, dev, rewrites)
         results = []
         for mode in entry.modes:
-            if mode == "reranked":
-                results.append(self._reranked(entry, retriever, dev, test, told))
+            if mode == "reranked" or mode == "remembered":
+                order = self._reranked if mode == "reranked" else self._remembered
+                results.append(order(entry, retriever, dev, test, told))
                 continue
             for split, queries in (("dev", dev), ("test", test)):
                 texts = [rewrites[q.query_id] for q in queries] if rewrites and mode != "raw" else None
@@ -174,6 +184,17 @@ class Comparison:
         found = retriever.rank([q.text for q in test], None, "raw", 0.0, DEPTH)
         ranked = self.likelihoods.rerank(test, found, weight, told.of("reading tools of test queries"))
         return ArmResult(entry.arm, entry.round, "reranked", measure(test, ranked), weight)
+
+    def _remembered(self, entry: Entry, retriever: Retriever, dev: Sequence[Query], test: Sequence[Query], told: Told) -> ArmResult:
+        """By cosine and the nearness of labelled training queries, weighed on dev."""
+        kept = self._memory(retriever, told)
+        weight = _memory_weight(retriever, kept, dev)
+        recalled = recall_all(retriever, kept, [q.text for q in test], DEPTH)
+        return ArmResult(entry.arm, entry.round, "remembered", measure(test, [one.ranked(weight) for one in recalled]), weight)
+
+    def _memory(self, retriever: Retriever, told: Told) -> Memory:
+        labels = memory.labelled(self.corpus.select("train", LABELLED_KINDS))
+        return Memory(labels, lambda texts: retriever.vectors(texts, told.of("embedding labelled queries")))
 
     def _rerank_weight(self, retriever: Retriever, dev: Sequence[Query], told: Told) -> float:
         if self.likelihoods is None:
@@ -234,22 +255,20 @@ class Comparison:
                 sample["frozen" if entry.arm == "frozen" else "baseline"] = shown[0]
 
     def _release(self, told: Told) -> dict[str, Any]:
-        """The record of the run's release: the round with the best dev figure (mean of standard and vague nDCG@5, fused)."""
-        figures: dict[int, float] = {}
-        for row in self.dev_figures:
-            if (row["arm"], row["mode"], row["tools"]) == ("cohyde", "fused", "all") and row["slice"] in ("standard", "vague"):
-                figures[row["round"]] = figures.get(row["round"], 0.0) + row["value"] / 2
+        """The record of the run's release: the round that is best on dev, or the frozen encoder where that is better."""
+        figures = release_figures(self.dev_figures)
         best = max(figures, key=lambda number: (round(figures[number], 6), number))
-        kept = RewriteSet(self.run_dir, "cohyde", best)
+        kept = None if best == BASE_VERSION else RewriteSet(self.run_dir, "cohyde", best)
         retriever = self._retriever(Entry("cohyde", best, "cohyde", self._retriever_of(best), kept, ()))
-        weight = self.weights[f"cohyde {best}"]
+        weight, dev = self.weights.get(f"cohyde {best}", 0.0), self.corpus.select("dev")
         return {
             "rewriter": best,
             "retriever": self._retriever_of(best),
             "catalog": self.corpus.catalog.catalog_hash,
             "fusion_weight": weight,
-            "rerank_weight": self._rerank_weight(retriever, self.corpus.select("dev"), told),
-            "limits": asdict(self._limits(retriever, kept.read(), weight)),
+            "rerank_weight": self._rerank_weight(retriever, dev, told),
+            "memory_weight": _memory_weight(retriever, self._memory(retriever, told), dev),
+            "limits": asdict(self._limits(retriever, kept.read() if kept else {}, weight)),
             "dev_ndcg5": figures,
         }
 
@@ -258,7 +277,7 @@ class Comparison:
         scorer = Scorer(self.config, self.corpus.catalog, self.precision, os.cpu_count())
         scorer.use(retriever)
         dev = self.corpus.select("dev")
-        return scorer.limits(dev, [rewrites[q.query_id] for q in dev], weight)
+        return scorer.limits(dev, [rewrites[q.query_id] for q in dev] if rewrites else None, weight)
 
     def _log_quality(self, rows: Sequence[compare.Row]) -> None:
         """Replace the quality events of an earlier comparison of this run by those of this one."""
@@ -268,6 +287,34 @@ class Comparison:
         events = [dict(row) | {"time": now, "event": "quality", "split": "test"} for row in rows if row["metric"] == "nDCG@5"]
         kept += [json.dumps(event) for event in [*events, *({"time": now, "event": "quality", **row} for row in self.dev_figures)]]
         write_text(path, "\n".join(kept) + "\n")
+
+
+def release_figures(dev: Sequence[Mapping[str, Any]]) -> dict[int, float]:
+    """Round -> its dev figure, the mean of standard and vague nDCG@5, fused; the frozen encoder, raw, as ``BASE_VERSION``.
+
+    The frozen one stands in it because training on few queries may leave it better than any round, and serving must not get worse.
+    """
+    figures: dict[int, float] = {}
+    for row in dev:
+        frozen = (row["arm"], row["mode"]) == ("frozen", "raw")
+        if (frozen or (row["arm"], row["mode"]) == ("cohyde", "fused")) and row["slice"] in ("standard", "vague"):
+            number = BASE_VERSION if frozen else row["round"]
+            figures[number] = figures.get(number, 0.0) + row["value"] / 2
+    return figures
+
+
+def _memory_weight(retriever: Retriever, kept: Memory, dev: Sequence[Query]) -> float:
+    """The weight that dev gives labelled queries; 0 where they show no gain."""
+    own = recall_all(retriever, kept, [q.text for q in dev], DEPTH)
+    return fusion.fit_order(dev, fusion.MEMORY_WEIGHTS, lambda i, weight: own[i].ranked(weight))[0]
+
+
+def _told_release(release: Mapping[str, Any]) -> str:
+    """Which round was released, and by what figures, in one line."""
+    chosen, figures = release["rewriter"], release["dev_ndcg5"]
+    names = {number: "the frozen encoder" if number == BASE_VERSION else f"round {number}" for number in figures}
+    listed = ", ".join(f"{names[number]} {100 * figures[number]:.1f}" for number in sorted(figures))
+    return f"Released: {names[chosen]}, by its NDCG@5 on dev ({listed})"
 
 
 def _dev_figures(entry: Entry, mode: Mode, weight: float, queries: Sequence[Query], per_query: PerQuery) -> list[dict[str, Any]]:

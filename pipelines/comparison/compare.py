@@ -20,12 +20,15 @@ from rich.text import Text
 from actors.core.ranking import paired_test
 from actors.core.types import Mode, Query
 
-ArmMode = Mode | Literal["reranked", "auto"]
-"""``reranked``: by cosine and the reranker's likelihood; ``auto``: what serving chooses for each query."""
+ArmMode = Mode | Literal["reranked", "remembered", "auto"]
+"""``reranked``: by cosine and the reranker's likelihood; ``remembered``: by cosine and the nearness of labelled queries; ``auto``:
+what serving chooses for each query."""
 SINGLE_ARMS = ("bm25", "frozen", "encoder_alone", "zero_shot", "sft", "qta")
 COHYDE = "cohyde"
 RERANKED = "encoder_reranked"
 """The encoder that trained alone beside the rewriter as reranker: both halves, without co-training."""
+REMEMBERED = "encoder_remembered"
+"""The encoder that trained alone beside the labelled queries themselves."""
 METRICS = ("nDCG@5", "R@10", "COMP@10", "Success@10")
 VAGUE_TIERS = ("V1", "V2", "V3")
 SIGNIFICANCE = 0.05
@@ -37,11 +40,12 @@ LABELS = {
     "sft": "SFT rewriter",
     "qta": "QTA",
     RERANKED: "encoder alone",
+    REMEMBERED: "encoder alone",
     COHYDE: "CoHyDE",
 }
 _MAIN_MODE: dict[str, Mode] = {"bm25": "bm25", "frozen": "raw", "encoder_alone": "raw"}
 _SHOWN_METRICS = {"nDCG@5": "NDCG@5", "R@10": "R@10", "COMP@10": "COMP@10"}
-_COHYDE_MODES: tuple[ArmMode, ...] = ("raw", "fused", "reranked", "hybrid")
+_COHYDE_MODES: tuple[ArmMode, ...] = ("raw", "fused", "reranked", "remembered", "hybrid")
 
 Tools = Literal["all", "seen", "unseen"]
 TOOLS: tuple[Tools, ...] = ("all", "seen", "unseen")
@@ -51,8 +55,8 @@ TOOLS: tuple[Tools, ...] = ("all", "seen", "unseen")
 class ArmResult:
     """One arm in one mode on the test queries. ``per_query``: query id -> metric -> value (0..1). ``round`` is CoHyDE's only.
 
-    ``weight``, fitted on dev, is the rewrite's in ``fused`` and the likelihood's in ``reranked``; 0 says that dev did not show a
-    gain and the ranking is the raw one.
+    ``weight``, fitted on dev, is the rewrite's in ``fused``, the likelihood's in ``reranked`` and that of labelled queries in
+    ``remembered``; 0 says that dev did not show a gain and the ranking is the raw one.
     """
 
     arm: str
@@ -166,7 +170,7 @@ def quality_grid(rows: Sequence[Row]) -> Grid:
     counts = ", ".join(f"{s} {_count(rows, s, 'all')}" for s in _tiers(rows))
     note = (
         f"Queries: {counts}. Marked: best of its column. The number after a mode is a weight fitted on dev: the rewrite's in fused,"
-        " the likelihood's in reranked."
+        " the likelihood's in reranked, that of labelled queries in remembered."
     )
     return Grid("Test queries, all tools (%)", note, tuple(heads), _lines(rows, columns))
 
@@ -291,16 +295,16 @@ def _label(arm: str, round_number: int | None, mode: str, weight: float | None =
 
 
 def _shown(rows: Sequence[Row]) -> list[tuple[str, int | None, ArmMode]]:
-    """(arm, round, mode) of the main table's lines: one main mode an arm, and reranked; CoHyDE's last round in all."""
+    """(arm, round, mode) of the main table's lines: an arm's main mode, reranked and remembered; CoHyDE's last round in all."""
     present = dict.fromkeys((r["arm"], r["round"], r["mode"]) for r in rows)
     newest = last_round(rows)
     lines: list[tuple[str, int | None, ArmMode]] = []
-    for arm in (*SINGLE_ARMS, RERANKED, COHYDE):
+    for arm in (*SINGLE_ARMS, RERANKED, REMEMBERED, COHYDE):
         for number in sorted({r for a, r, _ in present if a == arm}, key=lambda r: -1 if r is None else r):
             modes = [m for a, r, m in present if (a, r) == (arm, number)]
             main = _MAIN_MODE.get(arm, "fused")
             all_modes = arm == COHYDE and number == newest
-            kept = [m for m in _COHYDE_MODES if m in modes and (all_modes or m in (main, "reranked"))]
+            kept = [m for m in _COHYDE_MODES if m in modes and (all_modes or m in (main, "reranked", "remembered"))]
             lines += [(arm, number, mode) for mode in kept or modes[:1]]
     return lines
 

@@ -16,6 +16,7 @@ from actors.core.gate import Verdict, judge
 from actors.core.replay import Example, query_of
 from actors.core.types import BASE_VERSION, LABELLED_KINDS, LOG_KIND, Corpus, Query
 from actors.releases import Release, Releases
+from actors.run_dir import OpenedRelease
 from configs.schema import Config
 from pipelines.online.rereading import SLICE, Rereading
 
@@ -39,15 +40,17 @@ class Gatekeeper:
         scorer: Any,
         ask: Ask,
         held_out: Callable[[], Sequence[Example]],
-        rerank_weight: float = 0.0,
+        start: OpenedRelease | None = None,
         rereading: Rereading | None = None,
     ) -> None:
         """``rewriter`` and ``scorer`` are handles to hosts, the scorer the gate's own; ``ask`` waits for an answer of one, under
-        its deadline, and names whom it waits for; ``held_out`` gives the users' queries that the gate keeps. ``rerank_weight`` is
-        that of the release the run started from, whose reranker it took over; where there is one, ``rereading`` measures with it.
+        its deadline, and names whom it waits for; ``held_out`` gives the users' queries that the gate keeps. ``start`` is
+        the release the run started from, whose reranker and labelled queries it took over with their weights; where there is a
+        reranker, ``rereading`` measures with it. Labelled queries help all that are compared alike, so they are left out.
         """
         self._config, self._releases, self._rewriter, self._scorer = config, releases, rewriter, scorer
-        self._ask, self._held_out, self._rerank_weight = ask, held_out, rerank_weight
+        self._ask, self._held_out = ask, held_out
+        self._rerank_weight, self._memory_weight = (start.rerank_weight, start.memory_weight) if start else (0.0, 0.0)
         self._rereading = rereading
         self._catalog = corpus.catalog.catalog_hash
         self._dev = corpus.select("dev", LABELLED_KINDS)
@@ -61,7 +64,8 @@ class Gatekeeper:
             return {"promoted": decided["action"] == "promoted", "reason": decided["reason"]}
         log = [query_of(example) for example in self._held_out()]
         log = log if len(log) >= LEAST_OF_LOG else []
-        candidate = Release(version, version, version, self._catalog, 0.0, {}, rerank_weight=self._rerank_weight)
+        read, remembered = self._rerank_weight, self._memory_weight
+        candidate = Release(version, version, version, self._catalog, 0.0, {}, rerank_weight=read, memory_weight=remembered)
         candidate = replace(candidate, fusion_weight=await self._weight(candidate, self._dev))
         candidate = replace(candidate, limits=await self._limits(candidate))
         served = self._releases.served()

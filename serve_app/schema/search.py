@@ -1,7 +1,7 @@
 """Searches, their answers, and feedback on them.
 
 Invariants: an answer was made by the one release that it names; scores are cosines (raw, rewrite, fused), reciprocal-rank sums
-(hybrid), or cosines plus the weighted likelihood of the query (reranked).
+(hybrid), or cosines plus the weighted likelihood of the query (reranked) or the weighted nearness of labelled queries (remembered).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from actors.core.events import Name, Result
 from serve_app.schema.text import Body, QueryText
 
-SearchMode = Literal["auto", "raw", "rewrite", "fused", "hybrid", "reranked"]
-UsedMode = Literal["raw", "rewrite", "fused", "hybrid", "reranked"]
+SearchMode = Literal["auto", "raw", "rewrite", "fused", "hybrid", "reranked", "remembered"]
+UsedMode = Literal["raw", "rewrite", "fused", "hybrid", "reranked", "remembered"]
 MAX_K = 100
 MAX_BATCH = 100
 
@@ -25,7 +25,8 @@ class SearchOptions(Body):
     k: Annotated[int, Field(ge=1, le=MAX_K)] | None = None
     """Tools to answer with. Null: as many as the scores justify, at most 10."""
     mode: SearchMode = "auto"
-    """How to rank. ``auto`` rewrites where the release's rule says that it pays; ``reranked`` reads the first tools: slower."""
+    """How to rank. ``auto`` remembers where the release gives labelled queries a weight, else rewrites where its rule says that it
+    pays; ``reranked`` reads the first tools: slower."""
     namespaces: Annotated[list[Name], Field(max_length=100)] | None = None
     """Only tools of these namespaces (of those that the key may see)."""
     pinned: Annotated[list[Name], Field(max_length=100, default_factory=list)]
@@ -73,6 +74,8 @@ class Explanation(BaseModel):
     """Cosine of the mean rewrite with the tool, where there is a rewrite."""
     likelihood: float | None = None
     """Mean log-likelihood of a token of the query given the tool's entry, where it was read (reranked)."""
+    nearness: float | None = None
+    """Highest cosine of the query to a labelled query of the tool, where one is near (remembered)."""
     words: float | None = None
     """BM25 score, where words counted (hybrid)."""
     moved: bool = False

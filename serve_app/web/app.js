@@ -5,6 +5,7 @@ const DEADLINE_MS = 15_000;
 const POLL_MS = 3_000;
 const KEY = "cohyde-key";
 const DEFAULTS = { mode: "rewrite", k: "5" };
+const WEIGHED = ["reranked", "remembered"];
 const SLICES = ["standard", "vague", "log"];
 const CHART_HEIGHT = 240;
 const BADGES = [
@@ -113,7 +114,7 @@ async function search() {
   $("#results").setAttribute("aria-busy", "false");
   markChanges();
   const count = (side) => state.answers[side]?.tools.length ?? "no answer";
-  const second = modeField.value === "reranked" ? "Reranked" : "With rewrite";
+  const second = { reranked: "Reranked", remembered: "Remembered" }[modeField.value] ?? "With rewrite";
   $("#rewritten-title").textContent = second;
   say(`Tools found: ${count("raw")} by the raw query, ${count("rewritten")} ${second.toLowerCase()}.`);
   if (!keyForm.hidden) $("#key").focus();
@@ -171,9 +172,9 @@ function showAnswer(column, asked, answer) {
   $(".facts", column).textContent = facts.join(" · ");
   $(".problem", column).textContent = "";
   $(".rewrites", column).replaceChildren(...rewriteNotes(asked, answer));
-  // Cosines are shown as they are; sums of reciprocal ranks only mean something beside each other; a likelihood has no full length.
+  // Cosines are shown as they are; sums of reciprocal ranks only mean something beside each other; likelihood and nearness add to cosines.
   const full = mode === "hybrid" ? Math.max(...tools.map((tool) => tool.score)) : 1;
-  const share = (tool) => (mode === "reranked" ? tool.explanation.query_cosine : tool.score / full);
+  const share = (tool) => (WEIGHED.includes(mode) ? tool.explanation.query_cosine : tool.score / full);
   const items = tools.map((tool) => toolItem(tool, answer.request_id, share(tool)));
   $(".tools", column).replaceChildren(...(items.length ? items : [el("li", { class: "hint" }, "No tools.")]));
 }
@@ -193,7 +194,7 @@ function rewriteNotes(asked, { rewrites, degraded, mode }) {
   const decided = asked === "auto" && mode === "raw";
   const why = decided ? "No rewrite: by the release's rule it does not pay for this query." : "No rewrite was used.";
   if (degraded) notes.push(el("p", { class: "warn" }, degraded));
-  else if (!notes.length && asked !== "raw" && mode !== "reranked") notes.push(el("p", { class: "hint" }, why));
+  else if (!notes.length && asked !== "raw" && !WEIGHED.includes(mode)) notes.push(el("p", { class: "hint" }, why));
   return notes;
 }
 
@@ -226,8 +227,9 @@ function description(tool) {
 }
 
 function why(explanation) {
-  const { query_cosine: query, rewrite_cosine: rewrite, likelihood, words, shared_words: shared } = explanation;
-  const figures = Object.entries({ "query cosine": query, "rewrite cosine": rewrite, "log-likelihood": likelihood, BM25: words })
+  const { query_cosine: query, rewrite_cosine: rewrite, likelihood, nearness, words, shared_words: shared } = explanation;
+  const by = { "query cosine": query, "rewrite cosine": rewrite, "log-likelihood": likelihood, "labelled query": nearness, BM25: words };
+  const figures = Object.entries(by)
     .filter(([, value]) => value != null)
     .map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value.toFixed(3))));
   const badges = BADGES.filter(([name]) => explanation[name]).map(([, text, title]) => el("span", { class: "badge", title }, text));

@@ -14,8 +14,9 @@ import pytest
 
 from actors.catalog_file import Entry, entry_of
 from actors.core.limits import Limits
-from actors.core.types import Parameter, Tool
+from actors.core.types import Found, Parameter, Tool
 from actors.index import DenseIndex
+from actors.memory import Memory
 from actors.run_dir import OpenedRelease
 from configs.schema import Config
 from configs.serving import ServingConfig
@@ -99,6 +100,33 @@ def test_rewrites_without_weight_are_not_waited_for(tmp_path: Path) -> None:
     for mode in ("fused", "hybrid"):
         answer = search(made, "to the east", mode=mode, k=1)
         assert (answer.mode, answer.rewrites, answer.degraded, ids(answer)) == (mode, [], None, ["east"])
+
+
+def remembering(weight: float) -> View:
+    """Who asked to go west, and where from, was led north."""
+    release = replace(view().release, memory_weight=weight)
+    labels = [Found("", "go_west", ("north", "gone")), Found("", "a rewrite", ("west",))]
+    return replace(view(), release=release, memory=Memory(labels, TableEncoder(TABLE).encode_queries))
+
+
+def test_auto_remembers_where_labelled_queries_have_a_weight(tmp_path: Path) -> None:
+    answer = search(engine(tmp_path, remembering(2.0), rewritten), "to the east", k=3, explain=True)
+    assert (ids(answer), answer.mode, answer.degraded) == (["north", "east", "west"], "remembered", None)
+    assert answer.tools[0].score == pytest.approx(0.28 + 2 * 0.8)
+    assert [one.nearness for one in (t.explanation for t in answer.tools) if one] == [pytest.approx(0.8), None, None]
+    assert search(engine(tmp_path, remembering(2.0)), "to the east", mode="raw", k=1).mode == "raw"
+    near = search(engine(tmp_path, remembering(2.0)), "to the east", k=3, min_score=0.5)
+    assert ids(near) == ["east"], "min_score goes by the query's own cosine"
+
+
+def test_only_what_a_search_may_see_is_remembered(tmp_path: Path) -> None:
+    answer = search(engine(tmp_path, remembering(2.0)), "to the east", k=3, namespaces=["eastern", "western"])
+    assert (ids(answer), answer.mode) == (["east", "west"], "remembered")
+
+
+def test_a_release_without_labelled_queries_says_so(tmp_path: Path) -> None:
+    answer = search(engine(tmp_path, view()), "to the east", mode="remembered", k=1)
+    assert (answer.mode, ids(answer)) == ("raw", ["east"]) and "nothing remembered" in (answer.degraded or "")
 
 
 async def likes_north(query: str, tools: Sequence[Tool]) -> list[float]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,10 @@ import pytest
 
 from actors import catalog_file, found
 from actors.catalog_file import Entry, Journal, entry_of, new_entry
+from actors.core.fusion import Vectors
 from actors.core.snapshots import SnapshotStore
 from actors.core.types import Found, InputError, Tool
+from actors.interfaces import Progress
 from actors.kept_vectors import VectorFiles
 from actors.releases import Releases
 from actors.run_dir import open_release
@@ -31,6 +35,18 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(Loader, "_encoder", lambda self, source, release: WordEncoder(release.retriever))
     monkeypatch.setattr(WordEncoder, "embedded", [])
     return run_dir
+
+
+class CountingEncoder(WordEncoder):
+    """Tells which queries it embedded."""
+
+    def __init__(self, asked: list[str]) -> None:
+        super().__init__(1)
+        self._asked = asked
+
+    def encode_queries(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
+        self._asked += texts
+        return super().encode_queries(texts, progress)
 
 
 def watcher(run: Path, seen: list[View] | None = None) -> Watcher:
@@ -95,6 +111,29 @@ def test_a_damaged_release_is_refused_and_taken_once_it_is_whole(run: Path, monk
     monkeypatch.setattr("serve_app.watcher.AGAIN_AFTER_S", 0.0)
     made.look()
     assert (made.view.name, made.refused) == ("1", "")
+
+
+def test_labelled_queries_come_with_a_release_that_weighs_them_and_are_embedded_once(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SnapshotStore(str(run / "snapshots"))
+    releases = Releases(store, str(run / "releases"))
+    releases.add(replace(releases.get(1), number=5, memory_weight=1.0))
+    made = watcher(run)
+    assert made.view.memory is None
+    promote(run, 5)
+    made.look()
+    assert made.view.name == "0"
+    assert "labels.json: is missing or empty" in made.refused
+
+    found.publish(str(run), [Found("", "paint fence", ("make-hat",))], found.LABELS)
+    asked: list[str] = []
+    monkeypatch.setattr(Loader, "_encoder", lambda self, source, release: CountingEncoder(asked))
+    for _ in range(2):
+        memory = Loader(ServingConfig(run=str(run))).view(open_release(str(run))).memory
+        assert memory is not None
+        assert list(memory.near(WordEncoder(1).encode_queries(["paint fence"]))[0]) == ["make-hat"]
+    assert asked == ["paint fence"]
 
 
 def test_a_release_file_that_is_no_json_is_refused(run: Path) -> None:

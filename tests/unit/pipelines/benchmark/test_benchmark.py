@@ -158,7 +158,7 @@ def test_both_halves_without_co_training_are_no_single_component() -> None:
     assert {c.against for c in found if c.arm == "cohyde"} == {"SFT rewriter, reranked"}
     seeds = [{line: figures(dict.fromkeys(ids, value)) for line, value in values.items()}]
     apart = aggregate.cells(seeds, [query(q) for q in ids], Line(RERANKED, -1, "reranked"))
-    [(label, shown)] = tables.co_training(apart).lines
+    [(label, shown)] = tables.co_training(apart, "reranked").lines
     assert label == "CoHyDE round 1, reranked" and shown[0].text == "-10.0"
     labels = [label for label, _ in tables.quality(found).lines]
     assert labels[-2:] == ["encoder alone, reranked", "CoHyDE round 1, reranked"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -28,6 +29,27 @@ def test_what_is_reranked_is_the_rewriter_alone_the_encoder_alone_and_the_last_r
     config = Config()
     config = config.model_copy(update={"rewriter": config.rewriter.model_copy(update={"rerank_rows": rows})})
     entries = list(Comparison(config, Path(), Corpus(Catalog(()), ()), "float32").entries())
+    remembered = [e.arm for e in entries if "remembered" in e.modes]
+    assert remembered == ["frozen", "encoder_remembered", "cohyde"]
     read = [(e.arm, e.round, e.retriever_arm) for e in entries if "reranked" in e.modes]
     wanted = [("sft", None, "cohyde"), ("encoder_reranked", None, "encoder_alone"), ("cohyde", 3, "cohyde")]
     assert read == (wanted if rows else [])
+
+
+@pytest.mark.parametrize(("frozen", "best"), [(0.1, 1), (0.45, -1)])
+def test_a_release_is_the_best_round_on_dev_or_the_frozen_encoder(frozen: float, best: int) -> None:
+    def rows(arm: str, number: int | None, mode: str, standard: float, vague: float) -> list[dict[str, Any]]:
+        about = {"arm": arm, "round": number, "mode": mode}
+        return [{**about, "slice": "standard", "value": standard}, {**about, "slice": "vague", "value": vague}]
+
+    dev = [
+        *rows("frozen", None, "raw", frozen, frozen),
+        *rows("frozen", None, "hybrid", 0.9, 0.9),
+        *rows("encoder_alone", None, "raw", 0.9, 0.9),
+        *rows("cohyde", 0, "fused", 0.5, 0.1),
+        *rows("cohyde", 1, "fused", 0.6, 0.2),
+        *rows("cohyde", 1, "raw", 0.9, 0.9),
+    ]
+    figures = arms.release_figures(dev)
+    assert figures == pytest.approx({-1: frozen, 0: 0.3, 1: 0.4})
+    assert max(figures, key=lambda number: figures[number]) == best

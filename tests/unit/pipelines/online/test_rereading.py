@@ -13,6 +13,7 @@ from actors.core.limits import Limits
 from actors.core.snapshots import SnapshotStore
 from actors.core.types import Catalog, Corpus, Query, Tool
 from actors.releases import Release, Releases
+from actors.run_dir import OpenedRelease
 from configs.schema import Config
 from pipelines.online.gatekeeper import FROZEN, Gatekeeper
 from pipelines.online.rereading import PER_KIND, Rereading
@@ -86,10 +87,12 @@ def releases(tmp_path: Path) -> Releases:
 def test_a_candidate_that_answers_worse_reranked_alone_is_kept(releases: Releases) -> None:
     hosts = Hosts()
     corpus = Corpus(Catalog(tuple(TOOLS.values())), tuple(DEV))
-    keeper = Gatekeeper(Config(), corpus, releases, hosts, hosts, ask, lambda: [], 0.5, rereading(hosts))
+    start = OpenedRelease("0", Config(), None, 0, 0, 0.0, rerank_weight=0.5, memory_weight=0.25)
+    keeper = Gatekeeper(Config(), corpus, releases, hosts, hosts, ask, lambda: [], start, rereading(hosts))
     first = asyncio.run(keeper.judge(1))
     assert first["promoted"] and "reranked +36.9 points" in first["reason"]
     second = asyncio.run(keeper.judge(2))
     assert not second["promoted"] and "reranked falls -50.0 points" in second["reason"] and "served" in second["reason"]
     served = releases.served()
     assert served is not None and served.number == 1
+    assert (releases.get(1).rerank_weight, releases.get(1).memory_weight) == (0.5, 0.25)
