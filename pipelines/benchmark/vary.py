@@ -24,7 +24,7 @@ from pipelines.comparison import compare
 from pipelines.comparison.compare import COHYDE, ArmMode
 from pipelines.files import write_json, write_whole
 
-MODES: tuple[ArmMode, ...] = ("raw", "fused", "reranked")
+MODES: tuple[ArmMode, ...] = ("raw", "fused", "reranked", "remembered")
 SINGLES = (Line("bm25", -1, "bm25"), Line("frozen", -1, "raw"), Line("encoder_alone", -1, "raw"), Line("sft", -1, "reranked"))
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -40,7 +40,7 @@ def values(given: str) -> tuple[str, list[str]]:
 
 
 def points(cells: list[Cell], place: str) -> list[Point]:
-    """The single components, and the last round of CoHyDE raw, fused and reranked."""
+    """The single components, and the last round of CoHyDE raw, fused, reranked and remembered."""
     last = max(c.round for c in cells if c.arm == COHYDE)
     names = {Line(COHYDE, last, mode): f"CoHyDE, {mode}" for mode in MODES}
     names |= {line: line.label for line in SINGLES}
