@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
@@ -36,12 +35,10 @@ from pipelines.comparison import compare
 from pipelines.comparison.compare import REMEMBERED, RERANKED, ArmResult
 from pipelines.comparison.likelihoods import Likelihoods
 from pipelines.comparison.rewrite_sets import RewriteSet
+from pipelines.comparison.samples import Samples
 from pipelines.evaluate import DEPTH, PerQuery, evaluate_mode, measure
 from pipelines.files import write_json, write_text, write_whole
 
-SAMPLES = 20
-"""Test queries whose rewrites and rankings the report shows."""
-SHOWN_TOOLS = 3
 TOLD_EVERY_S = 15.0
 Weighed = Literal["reranked", "remembered"]
 """Modes that order a raw ranking anew, by a weight of their own."""
@@ -104,7 +101,7 @@ class Comparison:
         """Measure, write results.json, per_query.parquet, release.json, samples.json and report.html, print the table."""
         test = self.corpus.select("test")
         results: list[ArmResult] = []
-        samples = [{**_about(q, self.corpus), "rounds": []} for q in _sample(test, self.config.seed)]
+        samples = Samples(self.corpus, self.config.seed)
         entries = list(self.entries())
         if self.config.rewriter.rerank_rows:
             store = SnapshotStore(f"{storage_root(self.config, self.run_dir)}/snapshots")
@@ -118,7 +115,7 @@ class Comparison:
         rows = compare.compare(results, test)
         directory = self.run_dir / "results"
         write_whole(directory / "per_query.parquet", lambda path: pq.write_table(_per_query(results), path))
-        write_json(self.run_dir / "samples.json", samples)
+        write_json(self.run_dir / "samples.json", samples.rows)
         write_json(self.run_dir / "results.json", rows)
         self._log_quality(rows)
         if release["memory_weight"]:
@@ -156,7 +153,7 @@ class Comparison:
     def _retriever_of(self, number: int) -> int:
         return BASE_VERSION if self.config.encoder.frozen else number
 
-    def _measure(self, entry: Entry, test: Sequence[Query], samples: list[dict[str, Any]], told: Told) -> list[ArmResult]:
+    def _measure(self, entry: Entry, test: Sequence[Query], samples: Samples, told: Told) -> list[ArmResult]:
         retriever = self._retriever(entry)
         rewrites = entry.rewrites.read() if entry.rewrites else {}
         dev = self.corpus.select("dev")
@@ -174,7 +171,8 @@ class Comparison:
                     self.dev_figures += _dev_figures(entry, mode, weight, queries, per_query)
                 else:
                     results.append(ArmResult(entry.arm, entry.round, mode, per_query, weight if mode == "fused" else None))
-        self._show_samples(entry, retriever, rewrites, weight, samples)
+        if entry.arm in ("frozen", "encoder_alone", "cohyde"):
+            samples.add(entry.arm, entry.round, retriever, rewrites, weight)
         return results
 
     def _reranked(self, entry: Entry, retriever: Retriever, dev: Sequence[Query], test: Sequence[Query], told: Told) -> ArmResult:
@@ -232,27 +230,6 @@ class Comparison:
         )
         self.weights[entry.name] = weight
         return weight
-
-    def _show_samples(
-        self, entry: Entry, retriever: Retriever, rewrites: dict[str, list[str]], weight: float, samples: list[dict[str, Any]]
-    ) -> None:
-        if entry.arm not in ("frozen", "encoder_alone", "cohyde"):
-            return
-        queries = [sample["query"] for sample in samples]
-        texts = [rewrites[sample["query_id"]] for sample in samples] if rewrites else None
-        raw = retriever.rank(queries, None, "raw", 0.0, SHOWN_TOOLS)
-        fused = retriever.rank(queries, texts, "fused", weight, SHOWN_TOOLS) if texts else raw
-        for row, sample in enumerate(samples):
-            gold = {tool["tool_id"] for tool in sample["gold"]}
-            shown = [
-                [{"tool_id": t, "title": self.corpus.catalog.by_id[t].title, "gold": t in gold} for t, _ in found[row]]
-                for found in (raw, fused)
-            ]
-            if entry.arm == "cohyde":
-                text = texts[row][0] if texts else ""
-                sample["rounds"].append({"round": entry.round, "rewrite": text, "raw": shown[0], "fused": shown[1]})
-            else:
-                sample["frozen" if entry.arm == "frozen" else "baseline"] = shown[0]
 
     def _release(self, told: Told) -> dict[str, Any]:
         """The record of the run's release: the round that is best on dev, or the frozen encoder where that is better."""
@@ -327,21 +304,6 @@ def _dev_figures(entry: Entry, mode: Mode, weight: float, queries: Sequence[Quer
                 {**about, "slice": name, "n": len(ids), "weight": weight, "value": ranking.mean(per_query, ids)["nDCG@5"]}
             )
     return figures
-
-
-def _sample(queries: Sequence[Query], seed: int) -> list[Query]:
-    """Test queries to show: vague tiers and standard in turn, the same ones for the same seed."""
-    shuffled = [queries[i] for i in np.random.default_rng(seed).permutation(len(queries))]
-    by_tier: dict[str, list[Query]] = {}
-    for query in shuffled:
-        by_tier.setdefault(query.tier, []).append(query)
-    turns = [query for turn in zip(*(tier[:SAMPLES] for tier in by_tier.values()), strict=False) for query in turn]
-    return turns[:SAMPLES]
-
-
-def _about(query: Query, corpus: Corpus) -> dict[str, Any]:
-    gold = [{"tool_id": t, "title": corpus.catalog.by_id[t].title} for t in query.gold]
-    return {"query_id": query.query_id, "query": query.text, "tier": query.tier, "tools": query.novelty, "gold": gold}
 
 
 def _per_query(results: Sequence[ArmResult]) -> pa.Table:
