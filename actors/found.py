@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pyarrow import fs as pafs
 
 from actors.core.snapshots import open_root, read_text, write_text
-from actors.core.types import Found
+from actors.core.types import Found, InputError
 
 FILE = "found.json"
 LABELS = "labels.json"
@@ -40,6 +40,14 @@ def read(root: str, file: str = FILE) -> list[Found]:
         return []
     fs, base = open_root(root)
     return [Found(r["tenant"], r["query"], tuple(r["tool_ids"])) for r in json.loads(read_text(fs, f"{base}/{file}"))]
+
+
+def read_labels(root: str) -> list[Found]:
+    """The labelled queries that a release with a memory answers by. Raises InputError where they are gone."""
+    found = read(root, LABELS)
+    if not found:
+        raise InputError(f"{root}/{LABELS}: is missing or empty, and the release answers by it; restore it")
+    return found
 
 
 def forget(root: str, tenant: str) -> None:

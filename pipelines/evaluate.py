@@ -227,7 +227,7 @@ def run(
 def _remembered(release: OpenedRelease, name: str, retriever: Retriever, texts: Sequence[str], watch: Watch) -> list[Ranking]:
     if not release.memory_weight:
         raise InputError(f"--mode remembered: {name} has no labelled queries that dev gave a weight; use --mode raw")
-    labels = found.read(root_of(name, release), found.LABELS)
+    labels = found.read_labels(root_of(name, release))
     memory = Memory(labels, partial(retriever.vectors, progress=watch(f"Embedding {len(labels)} labelled queries")))
     return [one.ranked(release.memory_weight) for one in recall_all(retriever, memory, texts, DEPTH)]
 

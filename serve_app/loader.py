@@ -163,10 +163,7 @@ class Loader:
                 self._kept(retriever).add(made)
             return np.stack([made[digest] if digest in made else kept[digest] for digest in hashes])
 
-        labels = found.read(self.root, found.LABELS)
-        if not labels:
-            raise InputError(f"{self.root}/{found.LABELS}: is missing or empty, and the release answers by it; restore it")
-        return Memory(labels, embed)
+        return Memory(found.read_labels(self.root), embed)
 
     def _kept(self, retriever: int) -> VectorFiles:
         """Vectors of texts by one retriever's encoder, beside the run."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from actors import catalog_file
+from actors import catalog_file, found
 from actors.core.types import InputError
 from actors.run_dir import RERANKER, OpenedRelease, storage_root
 from configs.serving import ServingConfig
@@ -32,14 +32,14 @@ class Deployed:
 
 def deployments(settings: ServingConfig, release: OpenedRelease) -> list[Deployed]:
     """Those that serve ``release``, the ingress first."""
-    found = [Deployed("Search", settings.replicas, settings.cpus, settings.threads, settings.memory_gb)]
+    made = [Deployed("Search", settings.replicas, settings.cpus, settings.threads, settings.memory_gb)]
     # What training gave the same model is what it takes here.
     model = (settings.rewriter_cpus, settings.rewriter_threads, release.config.placement.rewriter.memory_gb)
     if settings.rewriter_replicas:
-        found.append(Deployed("Rewriter", settings.rewriter_replicas, *model))
+        made.append(Deployed("Rewriter", settings.rewriter_replicas, *model))
     if reads(settings, release):
-        found.append(Deployed("Reranker", settings.reranker_replicas, *model))
-    return found
+        made.append(Deployed("Reranker", settings.reranker_replicas, *model))
+    return made
 
 
 def cpus(plan: Sequence[Deployed]) -> float:
@@ -71,6 +71,8 @@ def _check(settings: ServingConfig, release: OpenedRelease) -> None:
     for kind, version in ((catalog_file.KIND, catalog_file.VERSION), ("retriever", release.retriever)):
         if not store.has(kind, version):
             raise InputError(f"run={settings.run}: {store.root} holds no {kind} {version}; run the run's own command again")
+    if release.memory_weight:
+        found.read_labels(storage_root(release.config, Path(settings.run)))
     if settings.keys:
         KeyRing(settings.keys)
     log = query_log(settings)
