@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -271,13 +272,13 @@ def release_figures(dev: Sequence[Mapping[str, Any]]) -> dict[int, float]:
 
     The frozen one stands in it because training on few queries may leave it better than any round, and serving must not get worse.
     """
-    figures: dict[int, float] = {}
+    figures: dict[int, list[float]] = {}
     for row in dev:
         frozen = (row["arm"], row["mode"]) == ("frozen", "raw")
         if (frozen or (row["arm"], row["mode"]) == ("cohyde", "fused")) and row["slice"] in ("standard", "vague"):
             number = BASE_VERSION if frozen else row["round"]
-            figures[number] = figures.get(number, 0.0) + row["value"] / 2
-    return figures
+            figures.setdefault(number, []).append(row["value"])
+    return {number: fmean(values) for number, values in figures.items()}
 
 
 def _memory_weight(retriever: Retriever, kept: Memory, dev: Sequence[Query]) -> float:
