@@ -72,10 +72,15 @@ def end_and_resume(world: Path, tmp_path: Path, endings: dict[str, signal.Signal
     rows = json.loads((run_dir / "results.json").read_text())
     arms = {(row["arm"], row["round"]) for row in rows}
     singles = {"bm25", "frozen", "encoder_alone", "zero_shot", "sft", "qta"}
-    assert arms == {(arm, None) for arm in (*singles, "encoder_reranked")} | {("cohyde", number) for number in (0, 1, 2)}
+    beside = ("encoder_reranked", "encoder_remembered")
+    assert arms == {(arm, None) for arm in (*singles, *beside)} | {("cohyde", number) for number in (0, 1, 2)}
     assert {(row["arm"], row["round"]) for row in rows if row["mode"] == "reranked"} == {
         *(("sft", None), ("encoder_reranked", None), ("cohyde", 2))
     }
+    assert {(row["arm"], row["round"]) for row in rows if row["mode"] == "remembered"} == {
+        *(("frozen", None), ("encoder_remembered", None), ("cohyde", 2))
+    }
+    assert "Released: " in ended.stdout
     assert store.versions("reranker") == [0] and (run_dir / "results" / "likelihoods.json").exists()
     assert all(0 <= row["value"] <= 1 for row in rows)
 
