@@ -95,7 +95,7 @@ class Loader:
     def view(self, release: OpenedRelease) -> View:
         """The release over everything that is known now. Raises InputError for a snapshot that is damaged or not there."""
         model = self._model
-        if model is None or model.version != release.retriever:
+        if model is None or model.version != release.retriever or (release.memory_weight and model.memory is None):
             model = self._load(release)
         view = self._assemble(release, model)
         self._model = model

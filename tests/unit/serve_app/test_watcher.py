@@ -127,6 +127,14 @@ def test_labelled_queries_come_with_a_release_that_weighs_them_and_are_embedded_
     assert "labels.json: is missing or empty" in made.refused
 
     found.publish(str(run), [Found("", "paint fence", ("make-hat",))], found.LABELS)
+    promote(run, 1)
+    server = Loader(ServingConfig(run=str(run)))
+    assert server.view(open_release(str(run))).memory is None
+    promote(run, 5)
+    assert server.view(open_release(str(run))).memory is not None, "though its retriever was loaded for a release without"
+
+    for file in (run / "serving" / "vectors" / "1").glob("*.npz"):
+        file.unlink()
     asked: list[str] = []
     monkeypatch.setattr(Loader, "_encoder", lambda self, source, release: CountingEncoder(asked))
     for _ in range(2):
