@@ -23,8 +23,10 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from actors.core.types import InputError
+from actors.run_dir import RELEASE_FILE
 from pipelines.command_line import run_app
 from pipelines.comparison.compare import COHYDE, LABELS, Grid, Row, component, grids, last_round, verdict
+from pipelines.comparison.releasing import told_release
 from pipelines.reporting import figures
 
 
@@ -38,6 +40,7 @@ class Run:
     events: list[dict[str, Any]] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     samples: list[dict[str, Any]] = field(default_factory=list)
+    released: str = ""
     stream: dict[str, Any] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
 
@@ -64,6 +67,8 @@ def read(run_dir: Path) -> Run:
         return run
     run.rows = _records(run_dir / "results.json", "the comparison on test queries, written when the last round ends", run.missing)
     run.samples = _records(run_dir / "samples.json", "sample queries", run.missing)
+    if (run_dir / RELEASE_FILE).is_file():
+        run.released = told_release(json.loads((run_dir / RELEASE_FILE).read_text()))
     return run
 
 

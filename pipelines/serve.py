@@ -48,7 +48,7 @@ def find_run() -> Path | None:
 def told(run: Path, release: OpenedRelease) -> str:
     """One line: what is about to be served."""
     if release.name == FROZEN:
-        return f"the frozen models in {run}, which nobody trained"
+        return f"the frozen models in {run}: no trained ones were released there"
     return f"release {release.name} of {run}: rewriter {release.rewriter}, retriever {release.retriever}"
 
 

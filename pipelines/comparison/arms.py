@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -35,6 +34,7 @@ from pipelines import report
 from pipelines.comparison import compare
 from pipelines.comparison.compare import REMEMBERED, RERANKED, ArmResult
 from pipelines.comparison.likelihoods import Likelihoods
+from pipelines.comparison.releasing import release_figures, told_release
 from pipelines.comparison.rewrite_sets import RewriteSet
 from pipelines.comparison.samples import Samples
 from pipelines.evaluate import DEPTH, PerQuery, evaluate_mode, measure
@@ -125,7 +125,7 @@ class Comparison:
         write_json(self.run_dir / RELEASE_FILE, release)
         page = report.write(self.run_dir)
         compare.show(rows, console)
-        console.print(_told_release(release), highlight=False)
+        console.print(told_release(release), highlight=False)
         if self.config.encoder.frozen:
             console.print("The encoder was frozen: what is called CoHyDE here is QTA.", highlight=False)
         return page
@@ -267,32 +267,10 @@ class Comparison:
         write_text(path, "\n".join(kept) + "\n")
 
 
-def release_figures(dev: Sequence[Mapping[str, Any]]) -> dict[int, float]:
-    """Round -> its dev figure, the mean of standard and vague nDCG@5, fused; the frozen encoder, raw, as ``BASE_VERSION``.
-
-    The frozen one stands in it because training on few queries may leave it better than any round, and serving must not get worse.
-    """
-    figures: dict[int, list[float]] = {}
-    for row in dev:
-        frozen = (row["arm"], row["mode"]) == ("frozen", "raw")
-        if (frozen or (row["arm"], row["mode"]) == ("cohyde", "fused")) and row["slice"] in ("standard", "vague"):
-            number = BASE_VERSION if frozen else row["round"]
-            figures.setdefault(number, []).append(row["value"])
-    return {number: fmean(values) for number, values in figures.items()}
-
-
 def _memory_weight(retriever: Retriever, kept: Memory, dev: Sequence[Query]) -> float:
     """The weight that dev gives labelled queries; 0 where they show no gain."""
     own = recall_all(retriever, kept, [q.text for q in dev], DEPTH)
     return fusion.fit_order(dev, fusion.MEMORY_WEIGHTS, lambda i, weight: own[i].ranked(weight))[0]
-
-
-def _told_release(release: Mapping[str, Any]) -> str:
-    """Which round was released, and by what figures, in one line."""
-    chosen, figures = release["rewriter"], release["dev_ndcg5"]
-    names = {number: "the frozen encoder" if number == BASE_VERSION else f"round {number}" for number in figures}
-    listed = ", ".join(f"{names[number]} {100 * figures[number]:.1f}" for number in sorted(figures))
-    return f"Released: {names[chosen]}, by its NDCG@5 on dev ({listed})"
 
 
 def _dev_figures(entry: Entry, mode: Mode, weight: float, queries: Sequence[Query], per_query: PerQuery) -> list[dict[str, Any]]:

@@ -83,6 +83,7 @@ def run_dir(tmp_path: Path) -> Path:
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(e) + "\n" for e in EVENTS))
     (tmp_path / "results.json").write_text(json.dumps(ROWS))
     (tmp_path / "samples.json").write_text(json.dumps(SAMPLES))
+    (tmp_path / "release.json").write_text(json.dumps({"rewriter": -1, "dev_ndcg5": {"0": 0.3, "-1": 0.4}}))
     return tmp_path
 
 
@@ -115,6 +116,7 @@ def test_whole_run(run_dir: Path) -> None:
     assert "not complete" not in page
     assert "cannot be told apart from the strongest single component on these queries, encoder alone, raw" in page
     assert "<strong>+4.0</strong> points, paired test p = 0.300" in page
+    assert "Released: the frozen encoder, by its NDCG@5 on dev (the frozen encoder 40.0, round 0 30.0)." in page
     assert "peak 3.5 GB" in page
     assert "Highest lag at which a record was consumed: 0 (over 2 stage runs)." in page
     assert '<li class="gold">Amazon S3: Get &lt;Object&gt;</li>' in page

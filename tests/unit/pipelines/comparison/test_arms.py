@@ -13,6 +13,7 @@ from actors.core.types import Catalog, Corpus
 from configs.schema import Config
 from pipelines.comparison import arms
 from pipelines.comparison.arms import Comparison, Told
+from pipelines.comparison.releasing import release_figures
 
 
 def test_without_a_terminal_lines_say_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,6 +51,6 @@ def test_a_release_is_the_best_round_on_dev_or_the_frozen_encoder(frozen: float,
         *rows("cohyde", 1, "fused", 0.6, 0.2),
         *rows("cohyde", 1, "raw", 0.9, 0.9),
     ]
-    figures = arms.release_figures(dev)
+    figures = release_figures(dev)
     assert figures == pytest.approx({-1: frozen, 0: 0.3, 1: 0.4})
     assert max(figures, key=lambda number: figures[number]) == best
