@@ -5,7 +5,7 @@ Invariants: pure; figures are percent, differences points.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -129,7 +129,10 @@ def curve(cells: Sequence[Cell]) -> Figure:
 
 @dataclass(frozen=True)
 class Point:
-    """A figure at one place of an axis (NDCG@5, 0..1); ``spread`` is its standard deviation over seeds."""
+    """A figure at one place of an axis (NDCG@5, 0..1); ``spread`` is its standard deviation over seeds.
+
+    ``difference`` to what it is held against, and the paired test's p; null where it is held against nothing.
+    """
 
     line: str
     place: str
@@ -137,20 +140,43 @@ class Point:
     queries: int
     value: float
     spread: float
+    difference: float | None = None
+    p_value: float | None = None
 
 
 def points(rows: Sequence[Point], title: str) -> Grid:
-    """A row for each line, a column for each slice and place, in the order that they come in."""
-    slices, places = list(dict.fromkeys(p.slice for p in rows)), list(dict.fromkeys(p.place for p in rows))
-    at = {(p.line, p.slice, p.place): p for p in rows}
-    columns = tuple((name, place) for name in slices for place in places)
+    """A row for each slice and line, a column for each place, in the order that they come in."""
+    best = {(p.slice, p.place): max(q.value for q in rows if (q.slice, q.place) == (p.slice, p.place)) for p in rows}
+
+    def shown(p: Point) -> compare.Cell:
+        spread = f" ±{100 * p.spread:.1f}" if p.spread > 0 else ""
+        return compare.Cell(f"{100 * p.value:.1f}{spread}", p.value == best[p.slice, p.place])
+
+    return _by_place(rows, title, "The same test queries throughout. Marked: best of the slice at that place.", shown)
+
+
+def point_tests(rows: Sequence[Point], title: str) -> Grid:
+    """The same of differences, with p."""
+
+    def shown(p: Point) -> compare.Cell:
+        assert p.difference is not None
+        assert p.p_value is not None
+        sure = compare.verdict(p.difference, p.p_value) != "not distinguishable"
+        return compare.Cell(f"{100 * p.difference:+.1f} (p {p.p_value:.3f})", sure)
+
+    note = f"p: paired test over queries, not corrected for the number of comparisons. Marked: p < {compare.SIGNIFICANCE}."
+    return _by_place([p for p in rows if p.difference is not None], title, note, shown)
+
+
+def _by_place(rows: Sequence[Point], title: str, note: str, shown: Callable[[Point], compare.Cell]) -> Grid:
+    places, at = list(dict.fromkeys(p.place for p in rows)), {(p.slice, p.line, p.place): p for p in rows}
     lines = []
-    for line in dict.fromkeys(p.line for p in rows):
-        found = [at[line, *column] for column in columns]
-        shown = (f"{100 * p.value:.1f}" + (f" ±{100 * p.spread:.1f}" if p.spread > 0 else "") for p in found)
-        lines.append((line, tuple(compare.Cell(text) for text in shown)))
-    counts = ", ".join(f"{name} {next(p.queries for p in rows if p.slice == name)}" for name in slices)
-    return Grid(title, f"The same test queries throughout: {counts}.", columns, tuple(lines))
+    for name in dict.fromkeys(p.slice for p in rows):
+        own = [p for p in rows if p.slice == name]
+        for line in dict.fromkeys(p.line for p in own):
+            cells = tuple(shown(at[name, line, place]) for place in places)
+            lines.append((f"{name} ({own[0].queries}): {line}", cells))
+    return Grid(title, note, tuple((place, "") for place in places), tuple(lines))
 
 
 def points_curve(rows: Sequence[Point], axis: str) -> Figure:

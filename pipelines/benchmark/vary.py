@@ -25,7 +25,8 @@ from pipelines.comparison.compare import COHYDE, ArmMode
 from pipelines.files import write_json, write_whole
 
 MODES: tuple[ArmMode, ...] = ("raw", "fused", "reranked", "remembered")
-SINGLES = (Line("bm25", -1, "bm25"), Line("frozen", -1, "raw"), Line("encoder_alone", -1, "raw"), Line("sft", -1, "reranked"))
+FROZEN = Line("frozen", -1, "raw")
+SINGLES = (Line("bm25", -1, "bm25"), FROZEN, Line("encoder_alone", -1, "raw"), Line("sft", -1, "reranked"))
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -45,7 +46,10 @@ def points(cells: list[Cell], place: str) -> list[Point]:
     names = {Line(COHYDE, last, mode): f"CoHyDE, {mode}" for mode in MODES}
     names |= {line: line.label for line in SINGLES}
     shown = [c for c in cells if c.metric == tables.SHOWN and Line(c.arm, c.round, c.mode) in names]
-    return [Point(names[Line(c.arm, c.round, c.mode)], place, c.slice, c.queries, c.value, c.spread) for c in shown]
+    return [
+        Point(names[Line(c.arm, c.round, c.mode)], place, c.slice, c.queries, c.value, c.spread, c.difference, c.p_value)
+        for c in shown
+    ]
 
 
 @app.command()
@@ -64,16 +68,21 @@ def vary(
         load_config(config, [*(overrides or []), f"{name}={value}"])
     if not measure.trainable(part, load_config(config, overrides or [])):
         raise InputError(f"--suite {suite}: has no training queries, so no setting of a run can be varied on it")
-    folder, rows = out / part.folder / name, list[Point]()
+    folder, rows, beside = out / part.folder / name, list[Point](), list[Point]()
     for value in wanted:
         given = [*(overrides or []), f"{name}={value}"]
         measured = measure.train(part, config, given, measure.seed_range(seeds), folder / value)
         rows += points(aggregate.cells(measured.seeds, measured.queries), value)
+        beside += points(aggregate.cells(measured.seeds, measured.queries, FROZEN), value)
     write_json(folder / "curve.json", [asdict(point) for point in rows])
     write_whole(folder / "curve.svg", lambda path: tables.points_curve(rows, name).savefig(path, format="svg"))
-    grid = tables.points(rows, f"NDCG@5 by {name} (%)")
     console = Console() if sys.stdout.isatty() else Console(width=200)
-    console.print(compare.draw(grid), "")
+    for grid in (
+        tables.points(rows, f"NDCG@5 by {name} (%)"),
+        tables.point_tests(rows, f"Against the strongest single component of each slice, by {name} (NDCG@5, points)"),
+        tables.point_tests(beside, f"Against the {FROZEN.label}, by {name} (NDCG@5, points)"),
+    ):
+        console.print(compare.draw(grid), "")
     console.print(f"Files: {folder}/curve.json, curve.svg", highlight=False, soft_wrap=True)
 
 

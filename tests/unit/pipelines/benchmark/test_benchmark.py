@@ -221,3 +221,10 @@ def test_points_of_a_curve_are_the_singles_and_the_last_round() -> None:
         ("CoHyDE, raw", 0.4),
         ("CoHyDE, fused", 0.5),
     }
+
+
+def test_a_curve_tells_differences_with_their_tests_of_what_is_held_against_something() -> None:
+    lines = {BM25: 0.1, ALONE: 0.2, OURS: 0.5}
+    found = aggregate.cells([{line: figures({"a": v, "b": v}) for line, v in lines.items()}], [query("a"), query("b")])
+    grid = tables.point_tests(vary.points(found, "10"), "x")
+    assert [(name, cells[0].text) for name, cells in grid.lines] == [("all (2): CoHyDE, fused", "+30.0 (p 0.500)")]

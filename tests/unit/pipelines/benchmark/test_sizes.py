@@ -41,6 +41,9 @@ def test_each_line_is_measured_on_each_size() -> None:
     assert by_place["frozen encoder, raw", "standard", "2"] == 1.0
     assert by_place["frozen encoder, raw", "standard", "8"] == pytest.approx(1 / np.log2(4))
     grid = tables.points(rows, "by size")
-    assert [name for name, _ in grid.lines] == ["BM25", "frozen encoder, raw"]
-    assert grid.columns == (("standard", "2"), ("standard", "8"), ("V1", "2"), ("V1", "8"))
+    slices = ("standard (1)", "V1 (1)")
+    assert [name for name, _ in grid.lines] == [
+        f"{slice_}: {line}" for slice_ in slices for line in ("BM25", "frozen encoder, raw")
+    ]
+    assert grid.columns == (("2", ""), ("8", ""))
     assert len(tables.points_curve(rows, "tools").axes) == 2
