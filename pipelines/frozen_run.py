@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from actors import catalog_file
 from actors.core.snapshots import SnapshotStore
-from actors.core.types import BASE_VERSION, LABELLED_KINDS
+from actors.core.types import BASE_VERSION, LABELLED_KINDS, InputError
 from actors.index_builder import IndexBuilder
 from actors.interfaces import Progress
 from actors.models import native_precision, resolve_encoder
@@ -25,6 +25,12 @@ from configs.schema import CatalogConfig
 from pipelines import catalogs
 from pipelines.catalogs import synced
 from pipelines.files import write_json
+from pipelines.ingestion import sync
+from pipelines.ingestion.plan import Plan
+from pipelines.ingestion.store import Store
+
+FROZEN_RUN = "runs/frozen"
+"""Where the frozen models are prepared; those of a catalog folder in a directory of its own beside it."""
 
 Watch = Callable[[str], Progress]
 """From what is being done to where its progress is told."""
@@ -55,6 +61,26 @@ def prepare_frozen(run_dir: Path, source: str, services: Literal["demo", "all"],
     versions = {"rewriter": BASE_VERSION, "retriever": BASE_VERSION, "catalog": corpus.catalog.catalog_hash}
     write_json(run_dir / RELEASE_FILE, {**versions, "fusion_weight": 0.0, "limits": asdict(limits)})
     return run_dir
+
+
+def catalog_run(folder: Path) -> Path:
+    """Where the frozen models of a synced catalog folder are prepared."""
+    return Path(f"{FROZEN_RUN}-{folder.expanduser().resolve().name}")
+
+
+def prepare_catalog(folder: Path, watch: Watch) -> Path:
+    """The frozen models' run of a synced catalog folder, made where there is none; what it lacks of the folder's tools is put in.
+
+    Raises InputError for a folder without tools, and where another folder of that name has the run.
+    """
+    run_dir, source = catalog_run(folder), f"{synced.KIND}:{folder.expanduser().resolve()}"
+    if (run_dir / RELEASE_FILE).is_file():
+        theirs = open_release(str(run_dir)).config.catalog.source
+        if theirs != source:
+            raise InputError(f"--catalog {folder}: {run_dir} serves {theirs}; rename the folder, or remove {run_dir}")
+        nothing_removed = Plan((), (), (), 0, (), ())
+        sync.tell_run(Store(folder), nothing_removed, str(run_dir))
+    return prepare_frozen(run_dir, source, "all", watch)
 
 
 def ensure_catalog(run_dir: str) -> None:

@@ -24,12 +24,11 @@ from configs.schema import Config, PlacementConfig
 from configs.serving import ServingConfig, parse
 from pipelines.command_line import library_logs, run_app
 from pipelines.evaluate import progress_bars
-from pipelines.frozen_run import ensure_catalog, prepare_frozen
+from pipelines.frozen_run import FROZEN_RUN, catalog_run, ensure_catalog, prepare_catalog, prepare_frozen
 from serve_app import haproxy, plan
 
 RUNS = ("runs/continual", "runs/demo")
 """Where a release is looked for when no run is named, in this order."""
-FROZEN_RUN = "runs/frozen"
 STATE = "serving"
 """In the run directory: the server's lock, logs and the journal of its catalog."""
 
@@ -84,19 +83,28 @@ command_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_ex
 def command(
     settings: Annotated[list[str] | None, typer.Argument(help="Settings of configs/serving.py, as replicas=2.")] = None,
     run: Annotated[str | None, typer.Option(help="Run directory; by default the newest release, else the frozen models.")] = None,
+    catalog: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Serve this folder of `cohyde catalog sync` by the frozen models.")
+    ] = None,
     port: Annotated[int, typer.Option(help="Port on the loopback address.", min=1, max=65_535)] = 8000,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be deployed; start and write nothing.")] = False,
 ) -> None:
     """Serve a release on this machine: HTTP API and page."""
     console = Console() if sys.stdout.isatty() else Console(width=120)
-    found = Path(run) if run else find_run()
+    if run and catalog:
+        raise InputError(
+            f"--catalog {catalog}: a run serves its own catalog; leave one of the two out, or bring the run's to the folder:"
+            f" cohyde catalog sync --catalog {catalog} --run {run}"
+        )
+    found = Path(run) if run else None if catalog else find_run()
     if dry_run:
-        _show_plan(found, _pairs(settings or []), console)
+        _show_plan(found, catalog_run(catalog) if catalog else Path(FROZEN_RUN), _pairs(settings or []), console)
         return
     if found is None:
-        console.print(f"no release was found in {' or '.join(RUNS)}: preparing the frozen models (once)", highlight=False)
+        if catalog is None:
+            console.print(f"no release was found in {' or '.join(RUNS)}: preparing the frozen models (once)", highlight=False)
         with progress_bars() as watch:
-            found = prepare_frozen(Path(FROZEN_RUN), "aws", "demo", watch)
+            found = prepare_catalog(catalog, watch) if catalog else prepare_frozen(Path(FROZEN_RUN), "aws", "demo", watch)
     given = parse({"run": str(found), **_pairs(settings or [])})
     ensure_catalog(given.run)
     console.print(f"serving {told(found, open_release(given.run, '--run'))}", highlight=False)
@@ -104,10 +112,11 @@ def command(
     serve(given, port, console)
 
 
-def _show_plan(run: Path | None, settings: dict[str, Any], console: Console) -> None:
-    given = parse({"run": str(run or FROZEN_RUN), **settings})
+def _show_plan(run: Path | None, frozen: Path, settings: dict[str, Any], console: Console) -> None:
+    """``frozen``: where the frozen models are, or would be prepared, if there is no run."""
+    given = parse({"run": str(run or frozen), **settings})
     if run is None and not Path(given.run).is_dir():
-        told_of = f"no release was found in {' or '.join(RUNS)}: the frozen models would be prepared in {given.run} first"
+        told_of = f"nothing to serve was trained: the frozen models would be prepared in {given.run} first"
         console.print(told_of, highlight=False, soft_wrap=True)
         return
     release = open_release(given.run, "--run")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,8 +15,11 @@ import pytest
 import yaml
 
 from actors.core.types import InputError
-from pipelines.frozen_run import prepare_frozen
+from configs.serving import ServingConfig
+from pipelines import cli, serve
+from pipelines.frozen_run import prepare_catalog, prepare_frozen
 from serve_app.haproxy import free_port
+from serve_app.loader import Loader
 from tests.e2e.small_world import make_world
 from tests.serving.small_run import ROOT, Server, start_server
 
@@ -62,6 +67,27 @@ def test_the_frozen_models_are_served_where_nothing_was_trained(tmp_path: Path) 
     finally:
         assert started.end() == 0
     assert not [name for name in os.listdir(run_dir) if name.startswith("cluster")]
+
+
+def test_a_synced_catalog_is_served_without_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def sync(*names: str) -> Path:
+        tools = [{"name": name, "description": f"Does {name}.", "input_schema": {"type": "object"}} for name in names]
+        (tmp_path / "tools.json").write_text(json.dumps(tools))
+        assert cli.main(["catalog", "sync", "mine=functions:tools.json", "--catalog", "cat"]) == 0
+        return prepare_catalog(Path("cat"), lambda what: lambda done, total: None)
+
+    run_dir = sync("send_mail", "read_mail")
+    assert run_dir == Path("runs/frozen-cat")
+    assert set(Loader(ServingConfig(run=str(run_dir))).entries) == {"mine.send_mail", "mine.read_mail"}
+    assert sync("send_mail", "read_mail", "drop_mail") == run_dir
+    assert "mine.drop_mail" in Loader(ServingConfig(run=str(run_dir))).entries
+    (tmp_path / "other").mkdir()
+    shutil.copytree("cat", "other/cat")
+    with pytest.raises(InputError, match=r"runs/frozen-cat serves synced:.*rename the folder"):
+        prepare_catalog(Path("other/cat"), lambda what: lambda done, total: None)
+    assert serve.main(["--catalog", "cat", "--run", "runs/x"]) == 2
 
 
 def test_keys_say_who_may_ask_and_a_candidate_is_shadowed(tmp_path: Path, server: Server) -> None:
