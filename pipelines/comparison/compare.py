@@ -32,6 +32,8 @@ REMEMBERED = "encoder_remembered"
 METRICS = ("nDCG@5", "R@10", "COMP@10", "Success@10")
 VAGUE_TIERS = ("V1", "V2", "V3")
 SIGNIFICANCE = 0.05
+STRONGEST = "strongest single"
+"""The column that names what CoHyDE is held against."""
 LABELS = {
     "bm25": "BM25",
     "frozen": "frozen encoder",
@@ -193,9 +195,7 @@ def difference_grid(rows: Sequence[Row]) -> Grid:
         if r["arm"] == COHYDE and r["round"] == newest and r["metric"] == "nDCG@5" and r["p_value"] is not None
     }
     modes = [m for m in _COHYDE_MODES if any(key[2] == m for key in own)]
-    heads = [
-        (mode, name) for mode in modes for name in (["strongest single"] if mode in (modes[0], "hybrid") else []) + ["diff", "p"]
-    ]
+    heads = [(mode, name) for mode in modes for name in ([STRONGEST] if mode in (modes[0], "hybrid") else []) + ["diff", "p"]]
     plain = "/".join(m for m in modes if m != "hybrid")
     lines = []
     for slice_name, tools in dict.fromkeys(key[:2] for key in own):
@@ -233,17 +233,18 @@ def draw(grid: Grid) -> Table:
         starts = name != group or index == 0
         group = name
         lead = " " if starts else ""
-        drawn.add_column(Text(f"{lead}{name if starts else ''}\n{lead}{sub}"), justify="right", no_wrap=True)
+        # A narrow terminal may break names; figures stay whole.
+        drawn.add_column(Text(f"{lead}{name if starts else ''}\n{lead}{sub}"), justify="right", no_wrap=sub != STRONGEST)
     for label, cells in grid.lines:
         drawn.add_row(label, *(Text(cell.text + ("*" if cell.bold else ""), style="bold" if cell.bold else "") for cell in cells))
     return drawn
 
 
 def show(rows: Sequence[Row], console: Console | None = None) -> None:
-    """Print all tables; a pipe gets 120 columns, since it has no width of its own."""
+    """Print all tables; a pipe gets 160 columns, since it has no width of its own."""
     console = console or Console()
     if not console.is_terminal:
-        console = Console(file=console.file, width=120)
+        console = Console(file=console.file, width=160)
     for grid in grids(rows):
         console.print(draw(grid), "")
 
@@ -329,7 +330,7 @@ def _lines(rows: Sequence[Row], columns: Sequence[tuple[str, str, Tools]]) -> tu
 def _difference_cell(row: Row, name: str) -> Cell:
     difference, p_value = row["difference"], row["p_value"]
     assert difference is not None and p_value is not None
-    if name == "strongest single":
+    if name == STRONGEST:
         return Cell(component(row["against"]))
     significant = verdict(difference, p_value) != "not distinguishable"
     return (
