@@ -57,7 +57,7 @@ def differences(cells: Sequence[Cell], metric: str = SHOWN) -> Grid:
             assert cell.difference is not None
             assert cell.p_value is not None
             sure = compare.verdict(cell.difference, cell.p_value) != "not distinguishable"
-            shown += [compare.Cell(f"{100 * cell.difference:+.1f}", sure), compare.Cell(f"{cell.p_value:.3f}")]
+            shown += [compare.Cell(f"{100 * cell.difference:+.1f}", sure), compare.Cell(compare.p_text(cell.p_value))]
         rows.append((line.label, tuple(shown)))
     rivals = "; ".join(f"{name}: {', '.join(dict.fromkeys(c.against or '' for c in chosen if c.slice == name))}" for name in names)
     note = (
@@ -162,7 +162,7 @@ def point_tests(rows: Sequence[Point], title: str) -> Grid:
         assert p.difference is not None
         assert p.p_value is not None
         sure = compare.verdict(p.difference, p.p_value) != "not distinguishable"
-        return compare.Cell(f"{100 * p.difference:+.1f} (p {p.p_value:.3f})", sure)
+        return compare.Cell(f"{100 * p.difference:+.1f} (p {compare.p_text(p.p_value)})", sure)
 
     note = f"p: paired test over queries, not corrected for the number of comparisons. Marked: p < {compare.SIGNIFICANCE}."
     return _by_place([p for p in rows if p.difference is not None], title, note, shown)

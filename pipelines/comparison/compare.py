@@ -333,9 +333,12 @@ def _difference_cell(row: Row, name: str) -> Cell:
     if name == STRONGEST:
         return Cell(component(row["against"]))
     significant = verdict(difference, p_value) != "not distinguishable"
-    return (
-        Cell(f"{100 * difference:+.1f}", significant) if name == "diff" else Cell(f"{p_value:.3f}" if p_value >= 0.001 else "<.001")
-    )
+    return Cell(f"{100 * difference:+.1f}", significant) if name == "diff" else Cell(p_text(p_value))
+
+
+def p_text(p_value: float) -> str:
+    """A p to three digits, as long for the smallest."""
+    return f"{p_value:.3f}" if p_value >= 0.001 else "<.001"
 
 
 def _tiers(rows: Sequence[Row]) -> list[str]:
