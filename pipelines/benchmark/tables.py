@@ -20,6 +20,8 @@ from pipelines.comparison.compare import COHYDE, LABELS, REMEMBERED, RERANKED, S
 SHOWN = "nDCG@5"
 OF_SEVERAL = ("COMP@5", FOUND_NDCG)
 """Shown too where queries have several right tools: what MTRB calls S@5 (all of them among the first five), and its NDCG@5."""
+PANELS = 4
+"""Of a picture, side by side."""
 FEW = 200
 """Queries of a slice up to which its figures are shown with their confidence intervals."""
 
@@ -180,18 +182,21 @@ def _by_place(rows: Sequence[Point], title: str, note: str, shown: Callable[[Poi
 
 
 def points_curve(rows: Sequence[Point], axis: str) -> Figure:
-    """NDCG@5 along the places, a panel for each slice."""
+    """NDCG@5 along the places, a panel for each slice, ``PANELS`` in a row."""
     slices, places = list(dict.fromkeys(p.slice for p in rows)), list(dict.fromkeys(p.place for p in rows))
-    figure = Figure(figsize=(3.2 * len(slices), 3.0), layout="constrained")
+    across = min(PANELS, len(slices))
+    down = -(-len(slices) // across)
+    figure = Figure(figsize=(3.2 * across, 3.0 * down), layout="constrained")
     for number, name in enumerate(slices, start=1):
-        axes = figure.add_subplot(1, len(slices), number, title=name, xlabel=axis)
+        axes = figure.add_subplot(down, across, number, title=name, xlabel=axis)
         for line in dict.fromkeys(p.line for p in rows):
             own = [p for p in rows if (p.line, p.slice) == (line, name)]
             heights, spreads = [100 * p.value for p in own], [100 * p.spread for p in own]
             axes.errorbar([places.index(p.place) for p in own], heights, spreads, marker="o", capsize=3, label=line)
         axes.set_xticks(range(len(places)), places)
-        if number == 1:
+        if number % across == 1 or across == 1:
             axes.set_ylabel("NDCG@5 (%)")
+        if number == 1:
             axes.legend(fontsize=7)
     return figure
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ from actors.run_dir import OpenedRelease
 from configs.schema import Config
 from pipelines.benchmark import aggregate, cost, measure, suites, tables, vary
 from pipelines.benchmark.aggregate import Line
+from pipelines.benchmark.tables import Point
 from pipelines.comparison.compare import RERANKED
 
 BM25, ALONE, OURS, HYBRID = (
@@ -221,6 +223,13 @@ def test_points_of_a_curve_are_the_singles_and_the_last_round() -> None:
         ("CoHyDE, raw", 0.4),
         ("CoHyDE, fused", 0.5),
     }
+
+
+def test_a_curve_leaves_out_a_mode_that_ranks_as_raw_does_at_every_place() -> None:
+    raw, same, other = (Point(f"CoHyDE, {mode}", "1", "all", 1, 0.4, 0.0) for mode in ("raw", "fused", "reranked"))
+    later = [replace(raw, place="2"), replace(same, place="2"), replace(other, place="2", value=0.5)]
+    rows = [raw, same, other, *later]
+    assert vary.telling(rows) == [raw, other, later[0], later[2]]
 
 
 def test_a_curve_tells_differences_with_their_tests_of_what_is_held_against_something() -> None:
