@@ -1,7 +1,7 @@
 """A run directory of models that nobody trained: what is served where there is no release yet.
 
-Invariants: the encoder is the published one, texts cut at its own maximum; rewrites have no weight; limits are fitted on dev; a
-directory that is complete is used again.
+Invariants: the encoder is the published one, texts cut at its own maximum but where a caller says otherwise; rewrites have no
+weight; limits are fitted on dev; a directory that is complete is used again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from actors.models import native_precision, resolve_encoder
 from actors.run_dir import CONFIG_FILE, FROZEN, RELEASE_FILE, open_release
 from actors.scorer import Scorer
 from configs.load import save
-from configs.schema import CatalogConfig
+from configs.schema import CatalogConfig, Config
 from pipelines import catalogs
 from pipelines.catalogs import synced
 from pipelines.files import write_json
@@ -36,12 +36,19 @@ Watch = Callable[[str], Progress]
 """From what is being done to where its progress is told."""
 
 
-def prepare_frozen(run_dir: Path, source: str, services: Literal["demo", "all"], watch: Watch) -> Path:
-    """Make ``run_dir`` (or take it as it is), with the frozen encoder's index of the catalog; return it."""
+def prepare_frozen(
+    run_dir: Path, source: str, services: Literal["demo", "all"], watch: Watch, document_tokens: int | None = None
+) -> Path:
+    """Make ``run_dir`` (or take it as it is), with the frozen encoder's index of the catalog; return it.
+
+    Documents are cut at ``document_tokens``, else at the encoder's own maximum.
+    """
     if (run_dir / RELEASE_FILE).is_file():
         return run_dir
     own = {"run_dir": str(run_dir), "catalog": CatalogConfig(source=source, services=services)}
     config = open_release(FROZEN).config.model_copy(update=own)
+    if document_tokens is not None:
+        config = config.model_copy(update={"encoder": config.encoder.model_copy(update={"document_tokens": document_tokens})})
     corpus = catalogs.load(config.catalog, config.seed)
     store = SnapshotStore(str(run_dir / "snapshots"))
     catalog_file.publish(store, corpus.catalog, synced.entries(source, corpus.catalog))
@@ -80,7 +87,8 @@ def prepare_catalog(folder: Path, watch: Watch) -> Path:
             raise InputError(f"--catalog {folder}: {run_dir} serves {theirs}; rename the folder, or remove {run_dir}")
         nothing_removed = Plan((), (), (), 0, (), ())
         sync.tell_run(Store(folder), nothing_removed, str(run_dir))
-    return prepare_frozen(run_dir, source, "all", watch)
+    # Cut as a sync cuts, so that the vectors that it made are found.
+    return prepare_frozen(run_dir, source, "all", watch, Config().encoder.document_tokens)
 
 
 def ensure_catalog(run_dir: str) -> None:

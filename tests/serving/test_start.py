@@ -15,6 +15,8 @@ import pytest
 import yaml
 
 from actors.core.types import InputError
+from actors.run_dir import open_release
+from configs.schema import Config
 from configs.serving import ServingConfig
 from pipelines import cli, serve
 from pipelines.frozen_run import prepare_catalog, prepare_frozen
@@ -80,6 +82,8 @@ def test_a_synced_catalog_is_served_without_training(tmp_path: Path, monkeypatch
 
     run_dir = sync("send_mail", "read_mail")
     assert run_dir == Path("runs/frozen-cat")
+    # Cut as the sync cut them, the vectors that it made are found.
+    assert open_release(str(run_dir)).config.encoder.document_tokens == Config().encoder.document_tokens
     assert set(Loader(ServingConfig(run=str(run_dir))).entries) == {"mine.send_mail", "mine.read_mail"}
     assert sync("send_mail", "read_mail", "drop_mail") == run_dir
     assert "mine.drop_mail" in Loader(ServingConfig(run=str(run_dir))).entries
