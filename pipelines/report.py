@@ -67,8 +67,10 @@ def read(run_dir: Path) -> Run:
         return run
     run.rows = _records(run_dir / "results.json", "the comparison on test queries, written when the last round ends", run.missing)
     run.samples = _records(run_dir / "samples.json", "sample queries", run.missing)
-    if (run_dir / RELEASE_FILE).is_file():
-        run.released = told_release(json.loads((run_dir / RELEASE_FILE).read_text()))
+    release = json.loads((run_dir / RELEASE_FILE).read_text()) if (run_dir / RELEASE_FILE).is_file() else {}
+    # Frozen models that were prepared to be served were not chosen among rounds.
+    if "dev_ndcg5" in release:
+        run.released = told_release(release)
     return run
 
 

@@ -155,6 +155,11 @@ def test_partial_run_says_what_is_missing(run_dir: Path) -> None:
     assert "No verdict yet" in page
 
 
+def test_a_release_that_no_round_was_held_against_is_passed_over(run_dir: Path) -> None:
+    (run_dir / "release.json").write_text(json.dumps({"rewriter": -1, "fusion_weight": 0.0}))
+    assert "Released" not in _page(run_dir)
+
+
 def test_only_a_config(run_dir: Path) -> None:
     for name in ("metrics.jsonl", "results.json", "samples.json"):
         (run_dir / name).unlink()

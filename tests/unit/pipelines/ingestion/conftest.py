@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from actors import kept_vectors
+from actors import catalog_file, kept_vectors
 from actors.core.fusion import Vectors
+from actors.core.snapshots import SnapshotStore
 from actors.interfaces import Progress
+from actors.run_dir import RELEASE_FILE
+from configs.load import save
+from configs.schema import CatalogConfig, Config
+from pipelines.catalogs import synced
 
 ORDERS = """\
 openapi: 3.1.0
@@ -99,6 +105,16 @@ class CountingEncoder:
     def encode_documents(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
         self.texts.extend(texts)
         return np.ones((len(texts), 4), dtype=np.float32)
+
+
+def make_run(run_dir: Path, catalog: Path) -> Path:
+    """What serving reads of a run on the catalog, as far as its tools go."""
+    source = f"synced:{catalog}"
+    save(Config(run_dir=str(run_dir), catalog=CatalogConfig(source=source)), run_dir / "config.yaml")
+    (run_dir / RELEASE_FILE).write_text(json.dumps({"rewriter": 0, "retriever": 0}))
+    loaded = synced.load(catalog).catalog
+    catalog_file.publish(SnapshotStore(str(run_dir / "snapshots")), loaded, synced.entries(source, loaded))
+    return run_dir
 
 
 @pytest.fixture

@@ -14,16 +14,10 @@ import mcp_types as types
 import pytest
 from mcp.server import MCPServer
 
-from actors import catalog_file
-from actors.core.snapshots import SnapshotStore
-from actors.run_dir import RELEASE_FILE
-from configs.load import save
-from configs.schema import CatalogConfig, Config
 from pipelines import cli
-from pipelines.catalogs import synced
 from pipelines.ingestion.store import Store
 from tests.unit.docs.reading import ROOT, commands
-from tests.unit.pipelines.ingestion.conftest import CountingEncoder
+from tests.unit.pipelines.ingestion.conftest import CountingEncoder, make_run
 from tests.unit.pipelines.ingestion.test_mcp_source import served
 
 pytestmark = pytest.mark.timeout(120)
@@ -74,15 +68,6 @@ def write_sources(folder: Path) -> None:
     bench = folder / "data" / "my-folder"
     bench.mkdir(parents=True)
     (bench / "corpus.jsonl").write_text(json.dumps({"_id": "t1", "title": "Weather", "text": "Tells the weather."}) + "\n")
-
-
-def make_run(run_dir: Path, catalog: Path) -> None:
-    """What serving reads of a run on the catalog, as far as its tools go."""
-    source = f"synced:{catalog}"
-    save(Config(run_dir=str(run_dir), catalog=CatalogConfig(source=source)), run_dir / "config.yaml")
-    (run_dir / RELEASE_FILE).write_text(json.dumps({"rewriter": 0, "retriever": 0}))
-    loaded = synced.load(catalog).catalog
-    catalog_file.publish(SnapshotStore(str(run_dir / "snapshots")), loaded, synced.entries(source, loaded))
 
 
 def test_the_pages_commands_work_in_their_order(

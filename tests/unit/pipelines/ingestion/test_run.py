@@ -7,19 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from actors import catalog_file
 from actors.catalog_file import Journal, new_entry
-from actors.core.snapshots import SnapshotStore
-from actors.run_dir import RELEASE_FILE
-from configs.load import save
-from configs.schema import CatalogConfig, Config
 from configs.serving import ServingConfig
 from pipelines import cli
 from pipelines.catalogs import synced
 from pipelines.ingestion import sync
 from pipelines.ingestion.store import Store
 from serve_app.loader import Loader
-from tests.unit.pipelines.ingestion.conftest import CountingEncoder
+from tests.unit.pipelines.ingestion.conftest import CountingEncoder, make_run
 
 
 @pytest.fixture
@@ -31,12 +26,7 @@ def catalog(orders: Path, tmp_path: Path, encoder: type[CountingEncoder]) -> Pat
 @pytest.fixture
 def run(catalog: Path, tmp_path: Path) -> Path:
     """A run on the folder, as far as its catalog goes."""
-    run_dir, source = tmp_path / "run", f"synced:{catalog}"
-    save(Config(run_dir=str(run_dir), catalog=CatalogConfig(source=source)), run_dir / "config.yaml")
-    (run_dir / RELEASE_FILE).write_text(json.dumps({"rewriter": 0, "retriever": 0}))
-    loaded = synced.load(catalog).catalog
-    catalog_file.publish(SnapshotStore(str(run_dir / "snapshots")), loaded, synced.entries(source, loaded))
-    return run_dir
+    return make_run(tmp_path / "run", catalog)
 
 
 def test_a_server_answers_with_the_schemas_of_the_sources(catalog: Path, run: Path) -> None:
