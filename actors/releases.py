@@ -41,6 +41,7 @@ class Release:
     limits: dict[str, float] = field(default_factory=dict)
     rerank_weight: float = 0.0
     memory_weight: float = 0.0
+    named_follow: bool = False
 
 
 @dataclass(frozen=True, slots=True)

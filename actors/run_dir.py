@@ -52,6 +52,8 @@ class OpenedRelease:
     """Of the reranker's likelihood beside the cosine, fitted on dev; 0 reranks nothing."""
     memory_weight: float = 0.0
     """Of the nearness of labelled queries beside the cosine (``actors.memory``), fitted on dev; 0 recalls nothing."""
+    named_follow: bool = False
+    """Whether tools that a found tool's description names follow it (``actors.core.named``); where dev shows a gain."""
 
 
 def open_release(text: str, name: str = "--release") -> OpenedRelease:
@@ -81,7 +83,8 @@ def open_release(text: str, name: str = "--release") -> OpenedRelease:
     retriever, limits = int(record["retriever"]), Limits(**record.get("limits", {}))
     rerank_weight, memory_weight = float(record.get("rerank_weight", 0.0)), float(record.get("memory_weight", 0.0))
     rewriter = int(record["rewriter"])
-    return OpenedRelease(_name(record), config, store, rewriter, retriever, weight, limits, rerank_weight, memory_weight)
+    weights = (rerank_weight, memory_weight, bool(record.get("named_follow", False)))
+    return OpenedRelease(_name(record), config, store, rewriter, retriever, weight, limits, *weights)
 
 
 def _parted(text: str) -> tuple[str, str]:

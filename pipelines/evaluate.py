@@ -26,7 +26,8 @@ from rich.table import Table
 
 from actors import found
 from actors.core import ranking
-from actors.core.types import BASE_VERSION, Catalog, Corpus, InputError, Mode, Query, Split
+from actors.core.named import NamedTools, followed
+from actors.core.types import BASE_VERSION, Catalog, Corpus, InputError, Mode, Query, Split, Weighed
 from actors.encoder import Encoder
 from actors.hosts import RewriterModel, serving_rewrites
 from actors.index import DenseIndex
@@ -180,7 +181,7 @@ def run(
     benchmark: str,
     split: Split,
     release_name: str,
-    mode: Mode | Literal["reranked", "remembered"],
+    mode: Mode | Weighed,
     *,
     services: str | None = None,
     document_tokens: int | None = None,
@@ -201,13 +202,18 @@ def run(
         retriever.vectors(texts, watch(f"Embedding {len(texts)} queries"))
         if mode in REWRITE_MODES:
             rewrites = make_rewrites(release, retriever, corpus.catalog, texts, watch)
-        ranked_by: Mode = "raw" if mode == "reranked" or mode == "remembered" else mode
+        ranked_by: Mode = "raw" if mode == "reranked" or mode == "remembered" or mode == "named" else mode
         rankings = retriever.rank(texts, rewrites, ranked_by, release.fusion_weight, DEPTH)
-        if mode == "reranked":
+        if mode == "named" and not release.named_follow:
+            raise InputError(f"--mode named: {release_name} has no gain on dev from tools that others name; use --mode raw")
+        if mode == "reranked" or (mode == "named" and release.rerank_weight):
             reader = likelihoods_of(release, corpus.catalog.by_id)
             if reader is None:
                 raise InputError(f"--mode reranked: {release_name} has no reranker that dev gave a weight; use --mode raw")
             rankings = reader.rerank(queries, rankings, release.rerank_weight, watch(f"Reading tools of {len(queries)} queries"))
+        if mode == "named":
+            names, by_id = NamedTools(corpus.catalog.tools), corpus.catalog.by_id
+            rankings = [followed(ranking, lambda tool_id: names.of(by_id[tool_id])) for ranking in rankings]
         if mode == "remembered":
             rankings = _remembered(release, release_name, retriever, texts, watch)
     per_query = measure(queries, rankings)
@@ -278,7 +284,7 @@ def evaluate(
     release: Annotated[str, typer.Option(help="RUN_DIR[@version], or frozen.")] = FROZEN,
     split: Annotated[Literal["train", "dev", "test"], typer.Option(help="Which queries.")] = "test",
     mode: Annotated[
-        Literal["bm25", "raw", "rewrite", "fused", "hybrid", "reranked", "remembered"], typer.Option(help="How to rank.")
+        Literal["bm25", "raw", "rewrite", "fused", "hybrid", "reranked", "remembered", "named"], typer.Option(help="How to rank.")
     ] = "raw",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
     per_query: Annotated[Path | None, typer.Option(help="Per-query Parquet; by default beside the JSON file.")] = None,

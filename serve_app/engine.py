@@ -17,6 +17,7 @@ from actors.catalog_file import Entry
 from actors.core.answers import explore, put_first, within_budget
 from actors.core.fusion import reranked
 from actors.core.limits import DEPTH, adaptive_count, rewriting_pays
+from actors.core.named import followed
 from configs.serving import ServingConfig
 from serve_app.batcher import Batcher
 from serve_app.keys import Client
@@ -68,7 +69,7 @@ class Engine:
         depth = min(max((request.k or DEPTH) + FURTHER, read), len(view.entries))
         remember = bool(view.release.memory_weight) and request.mode in ("auto", "remembered")
         raw = await self._batcher.submit((view, Ask(request.query, max(depth, 1), namespaces=namespaces, remember=remember)))
-        outcome = await self._rank(request, view, raw, depth, namespaces)
+        outcome = _followed(view, await self._rank(request, view, raw, depth, namespaces), namespaces)
         search_ms = 1000 * (time.perf_counter() - started) - (outcome.rewrite_ms or 0.0) - (outcome.rerank_ms or 0.0)
         answer = self._answer(request, client, view, raw, outcome, namespaces)
         answer.timings = Timings(
@@ -199,7 +200,7 @@ class Engine:
         if request.min_score is None or request.min_score <= -1:
             return ranking
         scores = [s for _, s in ranking]
-        if outcome.mode in ("hybrid", "reranked", "remembered"):
+        if outcome.mode in ("hybrid", "reranked", "remembered") or view.release.named_follow:
             scores = view.cosines(outcome.ranked.query, [t for t, _ in ranking])
         return [found for found, score in zip(ranking, scores, strict=True) if score >= request.min_score]
 
@@ -224,6 +225,7 @@ class Engine:
                 rewrite_cosine=None if (cosine := by_rewrite[place]) is None else round(cosine, 6),
                 likelihood=outcome.likelihoods.get(tool.tool_id),
                 nearness=near.get(tool.tool_id),
+                named_by=_namer(tool, tools[:place], view) if view.release.named_follow else None,
                 words=outcome.ranked.words.get(tool.tool_id),
                 moved=tool.tool_id in view.moved,
                 exact_name=tool.tool_id in exact,
@@ -238,6 +240,23 @@ def _remembered(view: View, raw: Ranked) -> Outcome:
     if raw.recalled is None:
         return Outcome(raw, "raw", (), "nothing remembered: the release has no labelled queries that its dev queries gave a weight")
     return Outcome(replace(raw, ranking=raw.recalled.ranked(view.release.memory_weight)), "remembered", (), None)
+
+
+def _followed(view: View, outcome: Outcome, namespaces: tuple[str, ...] | None) -> Outcome:
+    """With the tools that descriptions name as to be called, where dev queries gain by them, among those that the search sees."""
+    if not view.release.named_follow or outcome.mode not in ("raw", "reranked"):
+        return outcome
+
+    def named(tool_id: str) -> list[str]:
+        return [t for t in view.names.of(view.entries[tool_id].tool) if _sees(namespaces, view.entries[t])]
+
+    return replace(outcome, ranked=replace(outcome.ranked, ranking=followed(outcome.ranked.ranking, named)))
+
+
+def _namer(tool: FoundTool, above: Sequence[FoundTool], view: View) -> str | None:
+    """The tool whose place and score this one shares, for it names it."""
+    found = (one.tool_id for one in above if one.score == tool.score)
+    return next((t for t in found if tool.tool_id in view.names.of(view.entries[t].tool)), None)
 
 
 def _rank(asks: Sequence[tuple[View, Ask]]) -> list[Ranked]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from actors.catalog_file import Entry
 from actors.core.fusion import Vectors, fuse, reciprocal_rank
+from actors.core.named import NamedTools
 from actors.core.text import identifier_words
 from actors.index import DenseIndex
 from actors.lexical import LexicalIndex, Ranking
@@ -96,6 +97,11 @@ class View:
         for tool_id, row in self.rows.items():
             found[self.entries[tool_id].tool.namespace].append(row)
         return {namespace: np.array(rows, dtype=np.int64) for namespace, rows in found.items()}
+
+    @cached_property
+    def names(self) -> NamedTools:
+        """What descriptions name."""
+        return NamedTools(entry.tool for entry in self.entries.values())
 
     def lexical(self) -> LexicalIndex:
         """BM25; made at its first use."""

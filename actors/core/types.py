@@ -35,6 +35,8 @@ Split = Literal["train", "dev", "test", "stream"]
 """``stream``: training queries set aside for a simulated query log; no run reads them."""
 Novelty = Literal["seen", "unseen", "new provider", ""]
 Mode = Literal["bm25", "raw", "rewrite", "fused", "hybrid"]
+Weighed = Literal["reranked", "remembered", "named"]
+"""Modes that order a raw ranking anew: by the query's likelihood, by labelled queries near to it, by which tools name others."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from actors.core import text, types
 from actors.core.types import LABELLED_KINDS, Catalog, Corpus, InputError, Query, Split
 from actors.models import cache_dir
 from configs.schema import CatalogConfig
-from pipelines.catalogs import aws, aws_queries, beir, described, mair, mtrb, providers, synced, toolret, vague
+from pipelines.catalogs import aws, aws_queries, beir, mair, mtrb, providers, synced, toolret, vague, written
 
 logger = logging.getLogger(__name__)
 
@@ -41,16 +41,16 @@ _FULLY_JUDGED = ("vague",)
 
 FOLDERS: dict[str, Callable[[Path], Corpus]] = {
     "beir": beir.load,
-    "beir-described": lambda folder: described.with_described(beir.load(folder)),
+    "beir-written": lambda folder: written.with_written(beir.load(folder)),
     "toolret": partial(toolret.load, instructions=False),
     "toolret-instructed": partial(toolret.load, instructions=True),
     "mair": partial(mair.load, instructions=False),
     "mair-instructed": partial(mair.load, instructions=True),
     "mtrb": mtrb.load,
     synced.KIND: synced.load,
-    "mtrb-described": lambda folder: described.with_described(mtrb.load(folder)),
+    "mtrb-written": lambda folder: written.with_written(mtrb.load(folder)),
 }
-"""Kinds of folder, and how each is read; "-described" adds training and dev queries made of the catalog's descriptions."""
+"""Kinds of folder, and how each is read; "-written" adds the training and dev queries that were written for its catalog."""
 
 _Built: TypeAlias = tuple[Corpus, frozenset[str]]
 """The whole AWS corpus, and the tools that the demo leaves out as near-duplicates."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,15 +16,12 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
-from rich.status import Status
 
 from actors import found, memory
 from actors.core import fusion, ranking
 from actors.core.limits import Limits
 from actors.core.snapshots import SnapshotStore
-from actors.core.types import BASE_VERSION, LABELLED_KINDS, Corpus, Mode, Query
-from actors.interfaces import Progress
-from actors.memory import Memory, recall_all
+from actors.core.types import BASE_VERSION, LABELLED_KINDS, Corpus, Mode, Query, Weighed
 from actors.retriever import Retriever
 from actors.run_dir import RELEASE_FILE, storage_root
 from actors.scorer import Scorer
@@ -33,16 +29,13 @@ from configs.schema import Config
 from pipelines import report
 from pipelines.comparison import compare
 from pipelines.comparison.compare import REMEMBERED, RERANKED, ArmResult
-from pipelines.comparison.likelihoods import Likelihoods
+from pipelines.comparison.orders import Orders
 from pipelines.comparison.releasing import release_figures, told_release
 from pipelines.comparison.rewrite_sets import RewriteSet
 from pipelines.comparison.samples import Samples
-from pipelines.evaluate import DEPTH, PerQuery, evaluate_mode, measure
+from pipelines.comparison.told import Told
+from pipelines.evaluate import PerQuery, evaluate_mode, measure
 from pipelines.files import write_json, write_text, write_whole
-
-TOLD_EVERY_S = 15.0
-Weighed = Literal["reranked", "remembered"]
-"""Modes that order a raw ranking anew, by a weight of their own."""
 
 
 @dataclass(frozen=True)
@@ -63,28 +56,6 @@ class Entry:
 
 
 @dataclass
-class Told:
-    """The line that says what is being done: replaced on a terminal, printed now and then elsewhere."""
-
-    console: Console
-    status: Status
-    about: str
-    printed: float = field(default_factory=time.monotonic, init=False)
-
-    def of(self, part: str) -> Progress:
-        """Tells how far a part of it is."""
-
-        def progress(done: int, total: int) -> None:
-            line = f"{self.about}: {part}, {done} of {total}"
-            self.status.update(line)
-            if not self.console.is_terminal and time.monotonic() - self.printed > TOLD_EVERY_S:
-                self.console.print(line, highlight=False)
-                self.printed = time.monotonic()
-
-        return progress
-
-
-@dataclass
 class Comparison:
     """Measures every arm of a finished run and writes what it found."""
 
@@ -94,8 +65,7 @@ class Comparison:
     precision: Literal["float32", "bfloat16"]
     dev_figures: list[dict[str, Any]] = field(default_factory=list, init=False)
     weights: dict[str, float] = field(default_factory=dict, init=False)
-    likelihoods: Likelihoods | None = field(default=None, init=False)
-    """What the run's reranker says; None where it trains none."""
+    orders: Orders = field(init=False)
     loaded: tuple[str, int, Retriever] | None = field(default=None, init=False)
 
     def finish(self, console: Console) -> Path:
@@ -104,9 +74,7 @@ class Comparison:
         results: list[ArmResult] = []
         samples = Samples(self.corpus, self.config.seed)
         entries = list(self.entries())
-        if self.config.rewriter.rerank_rows:
-            store = SnapshotStore(f"{storage_root(self.config, self.run_dir)}/snapshots")
-            self.likelihoods = Likelihoods(self.config, store, self.corpus.catalog.by_id, self.run_dir)
+        self.orders = Orders(self.config, self.run_dir, self.corpus)
         with console.status("Comparing the arms") as status:
             for done, entry in enumerate(entries):
                 about = f"Comparing the arms: {entry.name} ({done + 1} of {len(entries)})"
@@ -135,9 +103,10 @@ class Comparison:
         units, baselines = self.config.loop.rounds, self.config.loop.baselines
         plain: tuple[Mode, ...] = ("raw", "hybrid")
         written: tuple[Mode, ...] = ("rewrite", "fused", "hybrid")
-        second: tuple[Weighed, ...] = ("reranked",) if self.config.rewriter.rerank_rows else ()
+        # What names others is asked of the order that stands before: the reranked one where there is a reranker.
+        second: tuple[Weighed, ...] = ("reranked", "named") if self.config.rewriter.rerank_rows else ()
         yield Entry("bm25", None, "cohyde", BASE_VERSION, None, ("bm25",))
-        yield Entry("frozen", None, "cohyde", BASE_VERSION, None, (*plain, "remembered"))
+        yield Entry("frozen", None, "cohyde", BASE_VERSION, None, (*plain, "remembered", *(() if second else ("named",))))
         for arm in ("zero_shot", "sft", *(["qta"] if "qta" in baselines else [])):
             modes = (*written, *(second if arm == "sft" else ()))
             yield Entry(arm, None, "cohyde", BASE_VERSION, RewriteSet(self.run_dir, arm, None), modes)
@@ -148,7 +117,7 @@ class Comparison:
             yield Entry(REMEMBERED, None, "encoder_alone", units, None, ("remembered",))
         for number in range(units + 1):
             rewrites = RewriteSet(self.run_dir, "cohyde", number)
-            modes = ("raw", *written, *((*second, "remembered") if number == units else ()))
+            modes = ("raw", *written, *((*(second or ("named",)), "remembered") if number == units else ()))
             yield Entry("cohyde", number, "cohyde", self._retriever_of(number), rewrites, modes)
 
     def _retriever_of(self, number: int) -> int:
@@ -161,9 +130,9 @@ class Comparison:
         weight = self._fit(entry, retriever, dev, rewrites)
         results = []
         for mode in entry.modes:
-            if mode == "reranked" or mode == "remembered":
-                order = self._reranked if mode == "reranked" else self._remembered
-                results.append(order(entry, retriever, dev, test, told))
+            if mode == "reranked" or mode == "remembered" or mode == "named":
+                ranked, weight_of_mode = self.orders.of(mode, retriever, test, told)
+                results.append(ArmResult(entry.arm, entry.round, mode, measure(test, ranked), weight_of_mode))
                 continue
             for split, queries in (("dev", dev), ("test", test)):
                 texts = [rewrites[q.query_id] for q in queries] if rewrites and mode != "raw" else None
@@ -175,31 +144,6 @@ class Comparison:
         if entry.arm in ("frozen", "encoder_alone", "cohyde"):
             samples.add(entry.arm, entry.round, retriever, rewrites, weight)
         return results
-
-    def _reranked(self, entry: Entry, retriever: Retriever, dev: Sequence[Query], test: Sequence[Query], told: Told) -> ArmResult:
-        """The first tools by cosine and likelihood, weighed on dev; no dev figure, for only a part of dev is read."""
-        assert self.likelihoods is not None
-        weight = self._rerank_weight(retriever, dev, told)
-        found = retriever.rank([q.text for q in test], None, "raw", 0.0, DEPTH)
-        ranked = self.likelihoods.rerank(test, found, weight, told.of("reading tools of test queries"))
-        return ArmResult(entry.arm, entry.round, "reranked", measure(test, ranked), weight)
-
-    def _remembered(self, entry: Entry, retriever: Retriever, dev: Sequence[Query], test: Sequence[Query], told: Told) -> ArmResult:
-        """By cosine and the nearness of labelled training queries, weighed on dev."""
-        kept = self._memory(retriever, told)
-        weight = _memory_weight(retriever, kept, dev)
-        recalled = recall_all(retriever, kept, [q.text for q in test], DEPTH)
-        return ArmResult(entry.arm, entry.round, "remembered", measure(test, [one.ranked(weight) for one in recalled]), weight)
-
-    def _memory(self, retriever: Retriever, told: Told) -> Memory:
-        labels = memory.labelled(self.corpus.select("train", LABELLED_KINDS))
-        return Memory(labels, lambda texts: retriever.vectors(texts, told.of("embedding labelled queries")))
-
-    def _rerank_weight(self, retriever: Retriever, dev: Sequence[Query], told: Told) -> float:
-        if self.likelihoods is None:
-            return 0.0
-        found = retriever.rank([q.text for q in dev], None, "raw", 0.0, DEPTH)
-        return self.likelihoods.fit(dev, found, told.of("reading tools of dev queries"))
 
     def _retriever(self, entry: Entry) -> Retriever:
         if self.loaded is None or self.loaded[:2] != (entry.retriever_arm, entry.retriever):
@@ -238,14 +182,15 @@ class Comparison:
         best = max(figures, key=lambda number: (round(figures[number], 6), number))
         kept = None if best == BASE_VERSION else RewriteSet(self.run_dir, "cohyde", best)
         retriever = self._retriever(Entry("cohyde", best, "cohyde", self._retriever_of(best), kept, ()))
-        weight, dev = self.weights.get(f"cohyde {best}", 0.0), self.corpus.select("dev")
+        weight = self.weights.get(f"cohyde {best}", 0.0)
         return {
             "rewriter": best,
             "retriever": self._retriever_of(best),
             "catalog": self.corpus.catalog.catalog_hash,
             "fusion_weight": weight,
-            "rerank_weight": self._rerank_weight(retriever, dev, told),
-            "memory_weight": _memory_weight(retriever, self._memory(retriever, told), dev),
+            "rerank_weight": self.orders.rerank_weight(retriever, told),
+            "memory_weight": self.orders.memory_weight(retriever, told),
+            "named_follow": bool(self.orders.named_weight(retriever, told)),
             "limits": asdict(self._limits(retriever, kept.read() if kept else {}, weight)),
             "dev_ndcg5": figures,
         }
@@ -265,12 +210,6 @@ class Comparison:
         events = [dict(row) | {"time": now, "event": "quality", "split": "test"} for row in rows if row["metric"] == "nDCG@5"]
         kept += [json.dumps(event) for event in [*events, *({"time": now, "event": "quality", **row} for row in self.dev_figures)]]
         write_text(path, "\n".join(kept) + "\n")
-
-
-def _memory_weight(retriever: Retriever, kept: Memory, dev: Sequence[Query]) -> float:
-    """The weight that dev gives labelled queries; 0 where they show no gain."""
-    own = recall_all(retriever, kept, [q.text for q in dev], DEPTH)
-    return fusion.fit_order(dev, fusion.MEMORY_WEIGHTS, lambda i, weight: own[i].ranked(weight))[0]
 
 
 def _dev_figures(entry: Entry, mode: Mode, weight: float, queries: Sequence[Query], per_query: PerQuery) -> list[dict[str, Any]]:

@@ -18,10 +18,11 @@ from rich.table import Table
 from rich.text import Text
 
 from actors.core.ranking import paired_test
-from actors.core.types import Mode, Query
+from actors.core.types import Mode, Query, Weighed
 
-ArmMode = Mode | Literal["reranked", "remembered", "auto"]
-"""``reranked``: by cosine and the reranker's likelihood; ``remembered``: by cosine and the nearness of labelled queries; ``auto``:
+ArmMode = Mode | Weighed | Literal["auto"]
+"""``reranked``: by cosine and the reranker's likelihood; ``remembered``: by cosine and the nearness of labelled queries; ``named``:
+tools that another's description names follow it (reranked, where there is a reranker); ``auto``:
 what serving chooses for each query."""
 SINGLE_ARMS = ("bm25", "frozen", "encoder_alone", "zero_shot", "sft", "qta")
 COHYDE = "cohyde"
@@ -47,7 +48,7 @@ LABELS = {
 }
 _MAIN_MODE: dict[str, Mode] = {"bm25": "bm25", "frozen": "raw", "encoder_alone": "raw"}
 _SHOWN_METRICS = {"nDCG@5": "NDCG@5", "R@10": "R@10", "COMP@10": "COMP@10"}
-_COHYDE_MODES: tuple[ArmMode, ...] = ("raw", "fused", "reranked", "remembered", "hybrid")
+_COHYDE_MODES: tuple[ArmMode, ...] = ("raw", "fused", "reranked", "remembered", "named", "hybrid")
 
 Tools = Literal["all", "seen", "unseen"]
 TOOLS: tuple[Tools, ...] = ("all", "seen", "unseen")
@@ -296,8 +297,11 @@ def _label(arm: str, round_number: int | None, mode: str, weight: float | None =
 
 
 def _shown(rows: Sequence[Row]) -> list[tuple[str, int | None, ArmMode]]:
-    """(arm, round, mode) of the main table's lines: an arm's main mode, reranked and remembered; CoHyDE's last round in all."""
-    present = dict.fromkeys((r["arm"], r["round"], r["mode"]) for r in rows)
+    """(arm, round, mode) of the main table's lines: an arm's main mode, reranked and remembered; CoHyDE's last round in all.
+
+    ``named`` stands there where it changes the ranking.
+    """
+    present = dict.fromkeys((r["arm"], r["round"], r["mode"]) for r in rows if r["mode"] != "named" or r["weight"])
     newest = last_round(rows)
     lines: list[tuple[str, int | None, ArmMode]] = []
     for arm in (*SINGLE_ARMS, RERANKED, REMEMBERED, COHYDE):
@@ -305,7 +309,7 @@ def _shown(rows: Sequence[Row]) -> list[tuple[str, int | None, ArmMode]]:
             modes = [m for a, r, m in present if (a, r) == (arm, number)]
             main = _MAIN_MODE.get(arm, "fused")
             all_modes = arm == COHYDE and number == newest
-            kept = [m for m in _COHYDE_MODES if m in modes and (all_modes or m in (main, "reranked", "remembered"))]
+            kept = [m for m in _COHYDE_MODES if m in modes and (all_modes or m in (main, "reranked", "remembered", "named"))]
             lines += [(arm, number, mode) for mode in kept or modes[:1]]
     return lines
 

@@ -75,10 +75,15 @@ class Likelihoods:
 
     def fit(self, dev: Sequence[Query], rankings: Sequence[Ranking], progress: Progress) -> float:
         """The weight that dev queries give the likelihood; 0 where they show no gain."""
-        places = sorted(random.Random(self.config.seed).sample(range(len(dev)), min(DEV_QUERIES, len(dev))))
-        chosen, found = [dev[i] for i in places], [rankings[i] for i in places]
+        ranking_of = {query.query_id: ranking for query, ranking in zip(dev, rankings, strict=True)}
+        chosen = self.read_of(dev)
+        found = [ranking_of[query.query_id] for query in chosen]
         weight, _ = fit_rerank_weight(found, self.of(chosen, found, progress), chosen)
         return weight
+
+    def read_of(self, dev: Sequence[Query]) -> list[Query]:
+        """Those of the dev queries that weights are fitted on."""
+        return [dev[i] for i in sorted(random.Random(self.config.seed).sample(range(len(dev)), min(DEV_QUERIES, len(dev))))]
 
     def reranker(self) -> Reranker:
         """The model, loaded at its first use."""

@@ -50,7 +50,7 @@ class Gatekeeper:
         """
         self._config, self._releases, self._rewriter, self._scorer = config, releases, rewriter, scorer
         self._ask, self._held_out = ask, held_out
-        self._rerank_weight, self._memory_weight = (start.rerank_weight, start.memory_weight) if start else (0.0, 0.0)
+        self._start = start
         self._rereading = rereading
         self._catalog = corpus.catalog.catalog_hash
         self._dev = corpus.select("dev", LABELLED_KINDS)
@@ -64,8 +64,10 @@ class Gatekeeper:
             return {"promoted": decided["action"] == "promoted", "reason": decided["reason"]}
         log = [query_of(example) for example in self._held_out()]
         log = log if len(log) >= LEAST_OF_LOG else []
-        read, remembered = self._rerank_weight, self._memory_weight
-        candidate = Release(version, version, version, self._catalog, 0.0, {}, rerank_weight=read, memory_weight=remembered)
+        candidate = Release(version, version, version, self._catalog, 0.0, {})
+        if (start := self._start) is not None:
+            candidate = replace(candidate, rerank_weight=start.rerank_weight, memory_weight=start.memory_weight)
+            candidate = replace(candidate, named_follow=start.named_follow)
         candidate = replace(candidate, fusion_weight=await self._weight(candidate, self._dev))
         candidate = replace(candidate, limits=await self._limits(candidate))
         served = self._releases.served()

@@ -76,6 +76,8 @@ class Explanation(BaseModel):
     """Mean log-likelihood of a token of the query given the tool's entry, where it was read (reranked)."""
     nearness: float | None = None
     """Highest cosine of the query to a labelled query of the tool, where one is near (remembered)."""
+    named_by: str | None = None
+    """The tool above whose description names this one as to be called, where that is why it stands here."""
     words: float | None = None
     """BM25 score, where words counted (hybrid)."""
     moved: bool = False

@@ -292,3 +292,34 @@ def test_searches_of_one_moment_are_ranked_together_and_keep_their_view(tmp_path
         return [*await asyncio.gather(*first), await made.search(SearchRequest(query="up there", mode="raw"), ANN)]
 
     assert [answer.release for answer in asyncio.run(run())] == ["7", "7", "7", "8"]
+
+
+def naming(**weights: Any) -> View:
+    """North's description says to go west first."""
+    entry = entry_of(replace(tool("north"), namespace="western", description="Goes north. Use it after go_west."))
+    made = view()
+    return replace(made, release=replace(made.release, named_follow=True, **weights), entries={**made.entries, "north": entry})
+
+
+def test_what_a_tool_names_follows_it(tmp_path: Path) -> None:
+    answer = search(engine(tmp_path, naming()), "up there", mode="raw", k=3, explain=True)
+    assert (ids(answer), answer.mode) == (["north", "west", "east"], "raw")
+    assert answer.tools[0].score == answer.tools[1].score
+    assert [one.named_by for one in (t.explanation for t in answer.tools) if one] == [None, "north", None]
+    assert ids(search(engine(tmp_path, view()), "up there", mode="raw", k=3)) == ["north", "east", "west"]
+    assert ids(search(engine(tmp_path, naming()), "up there", mode="raw", k=3, min_score=0.5)) == ["north"]
+
+
+def test_what_a_search_may_not_see_does_not_follow(tmp_path: Path) -> None:
+    made = naming()
+    seen = {**made.entries, "west": entry_of(replace(tool("west"), namespace="hidden"))}
+    answer = search(engine(tmp_path, replace(made, entries=seen)), "up there", k=3, namespaces=["western", "eastern"])
+    assert ids(answer) == ["north", "east"]
+
+
+def test_what_the_first_tools_name_follows_them_when_they_were_read(tmp_path: Path) -> None:
+    async def rerank(query: str, tools: Sequence[Tool]) -> list[float]:
+        return [0.0 if one.tool_id == "north" else -9.0 for one in tools]
+
+    answer = search(engine(tmp_path, naming(rerank_weight=1.0), rerank=rerank), "to the east", mode="reranked", k=3)
+    assert (ids(answer), answer.mode) == (["north", "west", "east"], "reranked")

@@ -179,5 +179,5 @@ def test_what_is_wrong_with_mtrb_is_said(tmp_path: Path) -> None:
 
 
 def test_an_unknown_source_names_those_there_are() -> None:
-    with pytest.raises(InputError, match=r"give aws, beir:DIR, beir-described:DIR, toolret:DIR"):
+    with pytest.raises(InputError, match=r"give aws, beir:DIR, beir-written:DIR, toolret:DIR"):
         catalogs.load(CatalogConfig(source="excel:tools"), 0)

@@ -11,13 +11,14 @@ from rich.console import Console
 
 from actors.core.types import Catalog, Corpus
 from configs.schema import Config
-from pipelines.comparison import arms
-from pipelines.comparison.arms import Comparison, Told
+from pipelines.comparison import told
+from pipelines.comparison.arms import Comparison
 from pipelines.comparison.releasing import release_figures
+from pipelines.comparison.told import Told
 
 
 def test_without_a_terminal_lines_say_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arms, "TOLD_EVERY_S", -1.0)
+    monkeypatch.setattr(told, "TOLD_EVERY_S", -1.0)
     out = io.StringIO()
     console = Console(file=out)
     with console.status("x") as status:
