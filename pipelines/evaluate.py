@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,9 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
-from actors import found
 from actors.core import ranking
-from actors.core.named import NamedTools, followed
 from actors.core.types import BASE_VERSION, Catalog, Corpus, InputError, Mode, Query, Split, Weighed
 from actors.encoder import Encoder
 from actors.hosts import RewriterModel, serving_rewrites
@@ -34,15 +31,14 @@ from actors.index import DenseIndex
 from actors.index_builder import embed_catalog
 from actors.interfaces import Progress
 from actors.lexical import LexicalIndex, Ranking
-from actors.memory import Memory, recall_all
 from actors.models import native_precision, resolve_encoder, resolve_rewriter
 from actors.retriever import Retriever
-from actors.run_dir import FROZEN, OpenedRelease, open_release, root_of
+from actors.run_dir import FROZEN, OpenedRelease, open_release
 from actors.scorer import context_titles
 from configs.schema import CatalogConfig
 from pipelines import catalogs
 from pipelines.command_line import run_app
-from pipelines.comparison.likelihoods import likelihoods_of
+from pipelines.comparison.released import reordered
 from pipelines.files import write_json, write_whole
 
 DEPTH = 100
@@ -200,22 +196,12 @@ def run(
     else:
         retriever = load_retriever(release, corpus.catalog, document_tokens, watch)
         retriever.vectors(texts, watch(f"Embedding {len(texts)} queries"))
-        if mode in REWRITE_MODES:
-            rewrites = make_rewrites(release, retriever, corpus.catalog, texts, watch)
-        ranked_by: Mode = "raw" if mode == "reranked" or mode == "remembered" or mode == "named" else mode
-        rankings = retriever.rank(texts, rewrites, ranked_by, release.fusion_weight, DEPTH)
-        if mode == "named" and not release.named_follow:
-            raise InputError(f"--mode named: {release_name} has no gain on dev from tools that others name; use --mode raw")
-        if mode == "reranked" or (mode == "named" and release.rerank_weight):
-            reader = likelihoods_of(release, corpus.catalog.by_id)
-            if reader is None:
-                raise InputError(f"--mode reranked: {release_name} has no reranker that dev gave a weight; use --mode raw")
-            rankings = reader.rerank(queries, rankings, release.rerank_weight, watch(f"Reading tools of {len(queries)} queries"))
-        if mode == "named":
-            names, by_id = NamedTools(corpus.catalog.tools), corpus.catalog.by_id
-            rankings = [followed(ranking, lambda tool_id: names.of(by_id[tool_id])) for ranking in rankings]
-        if mode == "remembered":
-            rankings = _remembered(release, release_name, retriever, texts, watch)
+        if mode == "reranked" or mode == "remembered" or mode == "named":
+            rankings = reordered(mode, release_name, release, corpus.catalog, retriever, queries, DEPTH, watch)
+        else:
+            if mode in REWRITE_MODES:
+                rewrites = make_rewrites(release, retriever, corpus.catalog, texts, watch)
+            rankings = retriever.rank(texts, rewrites, mode, release.fusion_weight, DEPTH)
     per_query = measure(queries, rankings)
     record = {
         "benchmark": benchmark,
@@ -228,14 +214,6 @@ def run(
         "seconds": round(time.perf_counter() - start, 2),
     }
     return record, per_query_table(queries, per_query, rankings, rewrites)
-
-
-def _remembered(release: OpenedRelease, name: str, retriever: Retriever, texts: Sequence[str], watch: Watch) -> list[Ranking]:
-    if not release.memory_weight:
-        raise InputError(f"--mode remembered: {name} has no labelled queries that dev gave a weight; use --mode raw")
-    labels = found.read_labels(root_of(name, release))
-    memory = Memory(labels, partial(retriever.vectors, progress=watch(f"Embedding {len(labels)} labelled queries")))
-    return [one.ranked(release.memory_weight) for one in recall_all(retriever, memory, texts, DEPTH)]
 
 
 def show(record: dict[str, Any]) -> Table:

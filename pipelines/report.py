@@ -25,7 +25,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from actors.core.types import InputError
 from actors.run_dir import RELEASE_FILE
 from pipelines.command_line import run_app
-from pipelines.comparison.compare import COHYDE, LABELS, Grid, Row, component, grids, last_round, verdict
+from pipelines.comparison.compare import COHYDE, LABELS, Row, last_round, verdict
+from pipelines.comparison.grids import Grid, component, grids
 from pipelines.comparison.releasing import told_release
 from pipelines.reporting import figures
 

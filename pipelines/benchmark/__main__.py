@@ -16,10 +16,10 @@ from rich.console import Console
 from actors.core.types import InputError
 from configs.load import load as load_config
 from pipelines.benchmark import aggregate, measure, tables
-from pipelines.benchmark.aggregate import Line
+from pipelines.benchmark.aggregate import FROZEN, Line
 from pipelines.benchmark.suites import Part, parts
 from pipelines.command_line import run_app
-from pipelines.comparison import compare
+from pipelines.comparison import grids
 from pipelines.evaluate import progress_bars
 from pipelines.files import write_json, write_text, write_whole
 
@@ -52,19 +52,21 @@ def _one(part: Part, overrides: list[str], seeds: range, config: str, out: Path,
             measured = measure.transfer(part, releases, watch)
     cells = aggregate.cells(measured.seeds, measured.queries)
     several = any(len(query.gold) > 1 for query in measured.queries)
-    grids = [tables.quality(cells), *(tables.quality(cells, m) for m in tables.OF_SEVERAL if several), tables.differences(cells)]
+    made = [tables.quality(cells), *(tables.quality(cells, m) for m in tables.OF_SEVERAL if several), tables.differences(cells)]
+    frozen = aggregate.cells(measured.seeds, measured.queries, FROZEN)
+    made += [tables.against_frozen(frozen, m) for m in (tables.SHOWN, *(tables.OF_SEVERAL if several else ()))]
     for arm, mode in tables.APART.items():
         apart = Line(arm, -1, mode)
         if all(apart in figures for figures in measured.seeds):
-            grids.append(tables.co_training(aggregate.cells(measured.seeds, measured.queries, apart), mode))
-    grids += [tables.cost(measured.costs)] if measured.costs else []
-    shown = [grid for grid in grids if grid.lines]
+            made.append(tables.co_training(aggregate.cells(measured.seeds, measured.queries, apart), mode))
+    made += [tables.cost(measured.costs)] if measured.costs else []
+    shown = [grid for grid in made if grid.lines]
     console.print(f"\n{part.name}", style="bold", highlight=False)
     for grid in shown:
-        console.print(compare.draw(grid), "")
+        console.print(grids.draw(grid), "")
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "benchmark.json", [asdict(cell) for cell in cells])
-    write_text(out / "benchmark.md", "\n\n".join(compare.markdown_grid(grid) for grid in shown) + "\n")
+    write_text(out / "benchmark.md", "\n\n".join(grids.markdown_grid(grid) for grid in shown) + "\n")
     if any(cell.round > 0 for cell in cells):
         write_whole(out / "benchmark.svg", lambda path: tables.curve(cells).savefig(path, format="svg"))
     console.print(f"Files: {out}/benchmark.json, benchmark.md", highlight=False, soft_wrap=True)

@@ -40,6 +40,9 @@ class Line:
         return name if self.mode == "bm25" else f"{name}, {self.mode}"
 
 
+FROZEN = Line("frozen", -1, "raw")
+
+
 @dataclass(frozen=True)
 class Cell:
     """One figure; the last three are null for a single component.

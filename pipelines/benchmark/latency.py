@@ -30,8 +30,8 @@ from actors.run_dir import OpenedRelease, open_release
 from actors.scorer import context_titles
 from pipelines import catalogs, evaluate
 from pipelines.command_line import run_app
-from pipelines.comparison import compare
-from pipelines.comparison.compare import Cell, Grid
+from pipelines.comparison import grids
+from pipelines.comparison.grids import Cell, Grid
 from pipelines.comparison.likelihoods import Likelihoods
 from pipelines.comparison.rewrite_sets import RewriteSet
 from pipelines.evaluate import PerQuery, Watch, progress_bars
@@ -197,7 +197,7 @@ def latency(
     write_json(out / "latency.json", [asdict(row) for row in rows])
     write_whole(out / "latency.svg", lambda path: curve(rows).savefig(path, format="svg"))
     console = Console() if sys.stdout.isatty() else Console(width=120)
-    console.print(compare.draw(grid(rows)), "")
+    console.print(grids.draw(grid(rows)), "")
     console.print(f"Files: {out}/latency.json, latency.svg", highlight=False, soft_wrap=True)
 
 

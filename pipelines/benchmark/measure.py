@@ -28,6 +28,7 @@ from pipelines.benchmark.aggregate import Figures, Line
 from pipelines.benchmark.cost import Cost, costs
 from pipelines.benchmark.suites import Part
 from pipelines.comparison.likelihoods import likelihoods_of
+from pipelines.comparison.released import reordered
 from pipelines.evaluate import Watch
 from pipelines.run_dirs import check_run_dir
 from pipelines.units import ENCODER_ALONE
@@ -125,6 +126,9 @@ def _release(name: str, release: OpenedRelease, corpus: Corpus, queries: Sequenc
         rankings = retriever.rank([q.text for q in queries], None, "raw", 0.0, evaluate.DEPTH)
         ranked = reader.rerank(queries, rankings, release.rerank_weight, watch(f"Reading what {name} finds"))
         found[Line("cohyde", -1, "reranked")] = evaluate.measure(queries, ranked)
+    if release.named_follow:
+        ranked = reordered("named", name, release, corpus.catalog, retriever, queries, evaluate.DEPTH, watch)
+        found[Line("cohyde", -1, "named")] = evaluate.measure(queries, ranked)
     store = SnapshotStore(f"{root_of(name, release)}/arms/{ENCODER_ALONE.name}/snapshots")
     if (newest := store.latest("retriever")) is not None:
         alone = OpenedRelease(ENCODER_ALONE.name, release.config, store, BASE_VERSION, newest, 0.0)

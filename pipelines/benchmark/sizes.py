@@ -28,7 +28,7 @@ from pipelines.benchmark import tables
 from pipelines.benchmark.aggregate import Line
 from pipelines.benchmark.tables import Point
 from pipelines.command_line import run_app
-from pipelines.comparison import compare
+from pipelines.comparison import grids
 from pipelines.evaluate import Watch, progress_bars
 from pipelines.files import write_json, write_whole
 
@@ -109,7 +109,7 @@ def sizes(
     write_whole(out / "sizes.svg", lambda path: tables.points_curve(rows, "tools").savefig(path, format="svg"))
     grid = tables.points(rows, "NDCG@5 by size of the catalog (%)")
     console = Console() if sys.stdout.isatty() else Console(width=160)
-    console.print(compare.draw(grid), "")
+    console.print(grids.draw(grid), "")
     console.print(f"Files: {out}/sizes.json, sizes.svg", highlight=False, soft_wrap=True)
 
 

@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 from actors.core.ranking import FOUND_NDCG
 from pipelines.benchmark.aggregate import Cell, Line
 from pipelines.benchmark.cost import SFT_RERANKED, Cost
-from pipelines.comparison import compare
-from pipelines.comparison.compare import COHYDE, LABELS, REMEMBERED, RERANKED, SINGLE_ARMS, ArmMode, Grid
+from pipelines.comparison import compare, grids
+from pipelines.comparison.compare import COHYDE, LABELS, REMEMBERED, RERANKED, SINGLE_ARMS, ArmMode
+from pipelines.comparison.grids import Grid
 
 SHOWN = "nDCG@5"
 OF_SEVERAL = ("COMP@5", FOUND_NDCG)
@@ -39,7 +40,7 @@ def quality(cells: Sequence[Cell], metric: str = SHOWN) -> Grid:
             cell = at[line, name]
             spread = f" ±{100 * cell.spread:.1f}" if cell.seeds > 1 else ""
             sure = f" [{100 * cell.low:.0f}, {100 * cell.high:.0f}]" if cell.queries <= FEW else ""
-            shown.append(compare.Cell(f"{100 * cell.value:.1f}{spread}{sure}", cell.value == best[name]))
+            shown.append(grids.Cell(f"{100 * cell.value:.1f}{spread}{sure}", cell.value == best[name]))
         rows.append((line.label, tuple(shown)))
     counts = ", ".join(f"{name} {next(c.queries for c in chosen if c.slice == name)}" for name in names)
     sure = "In brackets: 95 % confidence interval over queries. " if any(c.queries <= FEW for c in chosen) else ""
@@ -53,13 +54,13 @@ def differences(cells: Sequence[Cell], metric: str = SHOWN) -> Grid:
     names = list(dict.fromkeys(c.slice for c in chosen))
     rows = []
     for line in _lines(chosen):
-        shown: list[compare.Cell] = []
+        shown: list[grids.Cell] = []
         for name in names:
             cell = next(c for c in chosen if (Line(c.arm, c.round, c.mode), c.slice) == (line, name))
             assert cell.difference is not None
             assert cell.p_value is not None
             sure = compare.verdict(cell.difference, cell.p_value) != "not distinguishable"
-            shown += [compare.Cell(f"{100 * cell.difference:+.1f}", sure), compare.Cell(compare.p_text(cell.p_value))]
+            shown += [grids.Cell(f"{100 * cell.difference:+.1f}", sure), grids.Cell(grids.p_text(cell.p_value))]
         rows.append((line.label, tuple(shown)))
     rivals = "; ".join(f"{name}: {', '.join(dict.fromkeys(c.against or '' for c in chosen if c.slice == name))}" for name in names)
     note = (
@@ -84,6 +85,14 @@ def co_training(cells: Sequence[Cell], mode: ArmMode) -> Grid:
     return Grid(f"CoHyDE against the encoder alone, both {mode} (NDCG@5, points)", note, drawn.columns, drawn.lines)
 
 
+def against_frozen(cells: Sequence[Cell], metric: str) -> Grid:
+    """CoHyDE as it ended, against the frozen encoder: what training gains, or forgets; ``cells`` are held against that one."""
+    last = max((cell.round for cell in cells if cell.arm == COHYDE), default=-1)
+    drawn = differences([cell for cell in cells if (cell.arm, cell.round) == (COHYDE, last)], metric)
+    title = f"CoHyDE against the frozen encoder, raw ({metric.replace('nDCG', 'NDCG')}, points)"
+    return Grid(title, "Raw without any training. p as above.", drawn.columns, drawn.lines)
+
+
 def cost(costs: Sequence[Mapping[str, Cost]]) -> Grid:
     """Means over the seeds of what each arm cost to make."""
     columns = ("minutes", "embedded texts", "encoder pairs", "tokens written", "rewriter texts")
@@ -97,9 +106,7 @@ def cost(costs: Sequence[Mapping[str, Cost]]) -> Grid:
             fmean(c.seconds for c in found) / 60,
             *(fmean(getattr(c, name) for c in found) for name in ("embedded", "trained_pairs", "generated_tokens", "trained_rows")),
         )
-        rows.append(
-            (labels.get(arm, arm), tuple(compare.Cell(f"{x:,.1f}" if i == 0 else f"{x:,.0f}") for i, x in enumerate(means)))
-        )
+        rows.append((labels.get(arm, arm), tuple(grids.Cell(f"{x:,.1f}" if i == 0 else f"{x:,.0f}") for i, x in enumerate(means))))
     note = (
         "Means over seeds. Embedded texts: one forward pass each. Encoder pairs and rewriter texts: forward and backward passes."
         " Tokens written: for training alone. Minutes of stages at work, on the machine of the run."
@@ -150,9 +157,9 @@ def points(rows: Sequence[Point], title: str) -> Grid:
     """A row for each slice and line, a column for each place, in the order that they come in."""
     best = {(p.slice, p.place): max(q.value for q in rows if (q.slice, q.place) == (p.slice, p.place)) for p in rows}
 
-    def shown(p: Point) -> compare.Cell:
+    def shown(p: Point) -> grids.Cell:
         spread = f" ±{100 * p.spread:.1f}" if p.spread > 0 else ""
-        return compare.Cell(f"{100 * p.value:.1f}{spread}", p.value == best[p.slice, p.place])
+        return grids.Cell(f"{100 * p.value:.1f}{spread}", p.value == best[p.slice, p.place])
 
     return _by_place(rows, title, "The same test queries throughout. Marked: best of the slice at that place.", shown)
 
@@ -160,17 +167,17 @@ def points(rows: Sequence[Point], title: str) -> Grid:
 def point_tests(rows: Sequence[Point], title: str) -> Grid:
     """The same of differences, with p."""
 
-    def shown(p: Point) -> compare.Cell:
+    def shown(p: Point) -> grids.Cell:
         assert p.difference is not None
         assert p.p_value is not None
         sure = compare.verdict(p.difference, p.p_value) != "not distinguishable"
-        return compare.Cell(f"{100 * p.difference:+.1f} (p {compare.p_text(p.p_value)})", sure)
+        return grids.Cell(f"{100 * p.difference:+.1f} (p {grids.p_text(p.p_value)})", sure)
 
     note = f"p: paired test over queries, not corrected for the number of comparisons. Marked: p < {compare.SIGNIFICANCE}."
     return _by_place([p for p in rows if p.difference is not None], title, note, shown)
 
 
-def _by_place(rows: Sequence[Point], title: str, note: str, shown: Callable[[Point], compare.Cell]) -> Grid:
+def _by_place(rows: Sequence[Point], title: str, note: str, shown: Callable[[Point], grids.Cell]) -> Grid:
     places, at = list(dict.fromkeys(p.place for p in rows)), {(p.slice, p.line, p.place): p for p in rows}
     lines = []
     for name in dict.fromkeys(p.slice for p in rows):

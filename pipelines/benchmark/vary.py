@@ -17,16 +17,15 @@ from rich.console import Console
 from actors.core.types import InputError
 from configs.load import load as load_config
 from pipelines.benchmark import aggregate, measure, tables
-from pipelines.benchmark.aggregate import Cell, Line
+from pipelines.benchmark.aggregate import FROZEN, Cell, Line
 from pipelines.benchmark.suites import parts
 from pipelines.benchmark.tables import Point
 from pipelines.command_line import run_app
-from pipelines.comparison import compare
+from pipelines.comparison import grids
 from pipelines.comparison.compare import COHYDE, ArmMode
 from pipelines.files import write_json, write_whole
 
 MODES: tuple[ArmMode, ...] = ("raw", "fused", "reranked", "remembered")
-FROZEN = Line("frozen", -1, "raw")
 SINGLES = (Line("bm25", -1, "bm25"), FROZEN, Line("encoder_alone", -1, "raw"), Line("sft", -1, "reranked"))
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -93,7 +92,7 @@ def vary(
         tables.point_tests(rows, f"Against the strongest single component of each slice, by {name} (NDCG@5, points)"),
         tables.point_tests(beside, f"Against the {FROZEN.label}, by {name} (NDCG@5, points)"),
     ):
-        console.print(compare.draw(grid), "")
+        console.print(grids.draw(grid), "")
     console.print(f"Files: {folder}/curve.json, curve.svg", highlight=False, soft_wrap=True)
 
 

@@ -27,7 +27,7 @@ from actors.run_dir import RELEASE_FILE, storage_root
 from actors.scorer import Scorer
 from configs.schema import Config
 from pipelines import report
-from pipelines.comparison import compare
+from pipelines.comparison import compare, grids
 from pipelines.comparison.compare import REMEMBERED, RERANKED, ArmResult
 from pipelines.comparison.orders import Orders
 from pipelines.comparison.releasing import release_figures, told_release
@@ -92,7 +92,7 @@ class Comparison:
             found.publish(storage_root(self.config, self.run_dir), labels, found.LABELS)
         write_json(self.run_dir / RELEASE_FILE, release)
         page = report.write(self.run_dir)
-        compare.show(rows, console)
+        grids.show(rows, console)
         console.print(told_release(release), highlight=False)
         if self.config.encoder.frozen:
             console.print("The encoder was frozen: what is called CoHyDE here is QTA.", highlight=False)

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from actors.core.types import Mode, Query
-from pipelines.comparison import compare
+from pipelines.comparison import compare, grids
 from pipelines.comparison.compare import ArmResult, Row
 
 TIERS = {"s1": "standard", "s2": "standard", "a": "V1", "b": "V2", "c": "V3"}
@@ -91,7 +91,7 @@ def test_verdict(difference: float, p_value: float, expected: str) -> None:
 
 
 def test_quality_grid_shows_main_modes_and_marks_every_best(results: list[ArmResult]) -> None:
-    grid = compare.quality_grid(compare.compare(results, _queries()))
+    grid = grids.quality_grid(compare.compare(results, _queries()))
     labels = [label for label, _ in grid.lines]
     assert labels == ["BM25", "frozen encoder, raw", "encoder alone, raw", "CoHyDE round 1, fused 0.15", "CoHyDE round 1, hybrid"]
     assert grid.columns[:3] == (("standard", "NDCG@5"), ("standard", "R@10"), ("standard", "COMP@10"))
@@ -106,7 +106,7 @@ def test_quality_grid_shows_main_modes_and_marks_every_best(results: list[ArmRes
 
 def test_printed_tables_fit_120_columns_when_piped(results: list[ArmResult]) -> None:
     out = io.StringIO()
-    compare.show(compare.compare(results, _queries()), Console(file=out))
+    grids.show(compare.compare(results, _queries()), Console(file=out))
     text = out.getvalue()
     assert max(map(len, text.splitlines())) <= 120
     assert "…" not in text
@@ -114,10 +114,10 @@ def test_printed_tables_fit_120_columns_when_piped(results: list[ArmResult]) -> 
 
 
 def test_markdown_joins_a_group_in_one_cell(results: list[ArmResult]) -> None:
-    text = compare.markdown(compare.compare(results, _queries()))
+    text = grids.markdown(compare.compare(results, _queries()))
     assert "| BM25 | 50.0 / 50.0 / 50.0 |" in text
     assert "| CoHyDE round 1, fused 0.15 | **75.0** / **75.0** / **75.0** |" in text
 
 
 def test_no_rows_give_no_tables() -> None:
-    assert compare.grids([]) == []
+    assert grids.grids([]) == []
