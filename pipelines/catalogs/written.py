@@ -12,7 +12,7 @@ from pathlib import Path
 from actors.core.types import Corpus, InputError
 from pipelines.catalogs import beir
 
-FOLDERS = sorted((Path(__file__).parent / "data").glob("written_*"))
+FOLDERS = sorted(file.parent for file in (Path(__file__).parent / "data" / "written").glob("*/queries.jsonl"))
 
 
 def with_written(corpus: Corpus) -> Corpus:
@@ -28,5 +28,5 @@ def with_written(corpus: Corpus) -> Corpus:
         if all(name in ids for query in queries for name in query.gold):
             named = [replace(q, gold={ids[name]: grade for name, grade in q.gold.items()}) for q in queries]
             return replace(corpus, queries=(*named, *corpus.queries))
-    known = ", ".join(folder.name.removeprefix("written_") for folder in FOLDERS)
+    known = ", ".join(folder.name for folder in FOLDERS)
     raise InputError(f"catalog.source: no queries were written for this catalog, only for those of {known}; leave -written out")
