@@ -244,7 +244,7 @@ def _remembered(view: View, raw: Ranked) -> Outcome:
 
 def _followed(view: View, outcome: Outcome, namespaces: tuple[str, ...] | None) -> Outcome:
     """With the tools that descriptions name as to be called, where dev queries gain by them, among those that the search sees."""
-    if not view.release.named_follow or outcome.mode not in ("raw", "reranked"):
+    if not view.release.named_follow or outcome.mode in ("hybrid", "remembered"):
         return outcome
 
     def named(tool_id: str) -> list[str]:

@@ -323,3 +323,11 @@ def test_what_the_first_tools_name_follows_them_when_they_were_read(tmp_path: Pa
 
     answer = search(engine(tmp_path, naming(rerank_weight=1.0), rerank=rerank), "to the east", mode="reranked", k=3)
     assert (ids(answer), answer.mode) == (["north", "west", "east"], "reranked")
+
+
+@pytest.mark.parametrize("mode", ["fused", "hybrid"])
+def test_named_tools_follow_where_scores_are_cosines(tmp_path: Path, mode: str) -> None:
+    answers = [search(engine(tmp_path, made, rewritten), "to the east", mode=mode, k=3) for made in (view(), naming())]
+    without, following = map(ids, answers)
+    assert without == ["north", "east", "west"] or mode == "hybrid"
+    assert following == (["north", "west", "east"] if mode == "fused" else without)
