@@ -25,7 +25,7 @@ from pipelines.comparison import grids
 from pipelines.comparison.compare import COHYDE, ArmMode
 from pipelines.files import write_json, write_whole
 
-MODES: tuple[ArmMode, ...] = ("raw", "fused", "reranked", "remembered")
+MODES: tuple[ArmMode, ...] = ("raw", "fused", "reranked", "remembered", "named")
 SINGLES = (Line("bm25", -1, "bm25"), FROZEN, Line("encoder_alone", -1, "raw"), Line("sft", -1, "reranked"))
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -41,7 +41,7 @@ def values(given: str) -> tuple[str, list[str]]:
 
 
 def points(cells: list[Cell], place: str) -> list[Point]:
-    """The single components, and the last round of CoHyDE raw, fused, reranked and remembered."""
+    """The single components, and the last round of CoHyDE in the modes that serving has."""
     last = max(c.round for c in cells if c.arm == COHYDE)
     names = {Line(COHYDE, last, mode): f"CoHyDE, {mode}" for mode in MODES}
     names |= {line: line.label for line in SINGLES}
@@ -53,12 +53,13 @@ def points(cells: list[Cell], place: str) -> list[Point]:
 
 
 def telling(rows: list[Point]) -> list[Point]:
-    """Without modes of CoHyDE that rank as raw does at every place, for dev gave them no weight anywhere."""
+    """Without modes of CoHyDE that rank at every place as one before them does, for dev gave them no weight anywhere."""
     values: dict[str, list[float]] = defaultdict(list)
     for point in rows:
         values[point.line].append(point.value)
-    raw = f"CoHyDE, {MODES[0]}"
-    return [point for point in rows if point.line == raw or values[point.line] != values[raw]]
+    ours = [line for mode in MODES if (line := f"CoHyDE, {mode}") in values]
+    same = {line for place, line in enumerate(ours) if any(values[line] == values[earlier] for earlier in ours[:place])}
+    return [point for point in rows if point.line not in same]
 
 
 @app.command()
