@@ -173,7 +173,7 @@ def _verdicts(rows: Sequence[Row]) -> list[dict[str, str]]:
     """CoHyDE's last round, as dev would have it ranked, against the strongest single component: for standard and vague."""
     newest = last_round(rows)
     weighed = {r["mode"] for r in rows if (r["arm"], r["round"]) == (COHYDE, newest) and r["weight"]}
-    mode = next((m for m in ("reranked", "remembered") if m in weighed), "fused")
+    mode = next((m for m in ("named", "reranked", "remembered") if m in weighed), "fused")
     said = []
     for row in rows:
         at = (row["arm"], row["round"], row["mode"], row["tools"], row["metric"]) == (COHYDE, newest, mode, "all", "nDCG@5")
