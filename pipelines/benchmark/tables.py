@@ -193,7 +193,7 @@ def points_curve(rows: Sequence[Point], axis: str) -> Figure:
     slices, places = list(dict.fromkeys(p.slice for p in rows)), list(dict.fromkeys(p.place for p in rows))
     across = min(PANELS, len(slices))
     down = -(-len(slices) // across)
-    figure = Figure(figsize=(3.2 * across, 3.0 * down), layout="constrained")
+    figure = Figure(figsize=(3.2 * across + 1.6, 3.0 * down), layout="constrained")
     for number, name in enumerate(slices, start=1):
         axes = figure.add_subplot(down, across, number, title=name, xlabel=axis)
         for line in dict.fromkeys(p.line for p in rows):
@@ -203,8 +203,8 @@ def points_curve(rows: Sequence[Point], axis: str) -> Figure:
         axes.set_xticks(range(len(places)), places)
         if number % across == 1 or across == 1:
             axes.set_ylabel("NDCG@5 (%)")
-        if number == 1:
-            axes.legend(fontsize=7)
+    # Beside the panels: within one it would lie on the lines.
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", fontsize=7)
     return figure
 
 
