@@ -69,7 +69,8 @@ def quality_grid(rows: Sequence[Row]) -> Grid:
     counts = ", ".join(f"{s} {_count(rows, s, 'all')}" for s in _tiers(rows))
     note = (
         f"Queries: {counts}. Marked: best of its column. The number after a mode is a weight fitted on dev: the rewrite's in fused,"
-        " the likelihood's in reranked, that of labelled queries in remembered."
+        " the likelihood's in reranked, that of labelled queries in remembered; named 1: tools that a description names"
+        " follow it."
     )
     return Grid("Test queries, all tools (%)", note, tuple(heads), _lines(rows, columns))
 

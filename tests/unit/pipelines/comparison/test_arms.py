@@ -36,6 +36,8 @@ def test_what_is_reranked_is_the_rewriter_alone_the_encoder_alone_and_the_last_r
     read = [(e.arm, e.round, e.retriever_arm) for e in entries if "reranked" in e.modes]
     wanted = [("sft", None, "cohyde"), ("encoder_reranked", None, "encoder_alone"), ("cohyde", 3, "cohyde")]
     assert read == (wanted if rows else [])
+    named = [e.arm for e in entries if "named" in e.modes]
+    assert named == (["sft", "encoder_reranked", "cohyde"] if rows else ["frozen", "cohyde"])
 
 
 @pytest.mark.parametrize(("frozen", "best"), [(0.1, 1), (0.45, -1)])

@@ -87,7 +87,7 @@ def releases(tmp_path: Path) -> Releases:
 def test_a_candidate_that_answers_worse_reranked_alone_is_kept(releases: Releases) -> None:
     hosts = Hosts()
     corpus = Corpus(Catalog(tuple(TOOLS.values())), tuple(DEV))
-    start = OpenedRelease("0", Config(), None, 0, 0, 0.0, rerank_weight=0.5, memory_weight=0.25)
+    start = OpenedRelease("0", Config(), None, 0, 0, 0.0, rerank_weight=0.5, memory_weight=0.25, named_follow=True)
     keeper = Gatekeeper(Config(), corpus, releases, hosts, hosts, ask, lambda: [], start, rereading(hosts))
     first = asyncio.run(keeper.judge(1))
     assert first["promoted"] and "reranked +36.9 points" in first["reason"]
@@ -96,3 +96,4 @@ def test_a_candidate_that_answers_worse_reranked_alone_is_kept(releases: Release
     served = releases.served()
     assert served is not None and served.number == 1
     assert (releases.get(1).rerank_weight, releases.get(1).memory_weight) == (0.5, 0.25)
+    assert releases.get(1).named_follow
