@@ -8,10 +8,11 @@ Decisions. Dropout is off: with it, attention on a CPU takes a path that makes a
 to replay it. Where queries alone learn, the base vectors of the whole catalog are the other side of each batch; rows of one tool
 still never meet in one, so that no tool is asked for twice in a step. The pull holds documents, not anchors: their base vectors
 are those of the frozen index, which is there already, so it costs nothing; a frozen copy in each step would cost 30 %, and holding
-anchors would hold back what vague queries must learn. The learning rate warms up over the first tenth of each call and falls to a
-tenth along a cosine: each published version is annealed, in rounds and in small units alike, and no call depends on how many
-follow. Where units are small, what is published may be a running mean of the weights (Polyak and Juditsky, 1992), while training
-goes on from the last ones: a few noisy steps then move what is served by little.
+anchors would hold back what vague queries must learn. Rehearsal holds requests that have nothing to do with the catalog, a few a
+step: without it an encoder forgets what other catalogs are asked for (docs/experiments.md, 26). The learning rate warms up over the
+first tenth of each call and falls to a tenth along a cosine: each published version is annealed, in rounds and in small units
+alike, and no call depends on how many follow. Where units are small, what is published may be a running mean of the weights (Polyak
+and Juditsky, 1992), while training goes on from the last ones: a few noisy steps then move what is served by little.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from actors.core.types import Catalog
 from actors.encoder import Encoder
 from actors.index_builder import embed_catalog
 from actors.interfaces import Progress
-from actors.losses import AnchoredInfoNCE, CachedAnchoredInfoNCE, CatalogInfoNCE
+from actors.losses import AnchoredInfoNCE, CachedAnchoredInfoNCE, CatalogInfoNCE, Rehearsed
 from actors.training import LossCurve, Precision, check_finite, moments_of, resume_optimizer, schedule, summary
 from configs.schema import EncoderConfig
 
@@ -48,15 +49,22 @@ class EncoderTrainer:
     """Owns the encoder's weights while it learns."""
 
     def __init__(
-        self, config: EncoderConfig, catalog: Catalog, base_dir: Path, precision: Precision, threads: int | None = None
+        self,
+        config: EncoderConfig,
+        catalog: Catalog,
+        base_dir: Path,
+        precision: Precision,
+        threads: int | None = None,
+        rehearsal: Sequence[str] = (),
     ) -> None:
-        """Start from the frozen model in ``base_dir``, which also is what the pull pulls towards."""
+        """Start from the frozen model in ``base_dir``, which also is what pulls pull towards; ``rehearsal``: texts of any kind."""
         if threads:
             torch.set_num_threads(threads)
         self._config, self._catalog, self._base_dir = config, catalog, base_dir
         self._precision, self._threads = precision, threads
+        self._rehearsal = rehearsal if config.rehearsal_weight else ()
         self._row = {tool.tool_id: row for row, tool in enumerate(catalog.tools)}
-        self._base: torch.Tensor | None = None
+        self._base: tuple[torch.Tensor, torch.Tensor] | None = None
         self.load(base_dir)
 
     def load(self, state_dir: Path) -> None:
@@ -105,11 +113,11 @@ class EncoderTrainer:
         config = self._config
         size = round(config.pairs_per_step * sum(shares.values()))
         batches = make_batches(rows, shares, self._catalog, steps, size, config.mined_negatives, seed)
-        base = self._base_vectors()
+        base, held = self._base_vectors()
         based = time.monotonic()
         curve = LossCurve(steps, progress)
         with tempfile.TemporaryDirectory(prefix="cohyde-") as scratch:
-            trainer = self._trainer(batches, base, seed, Path(scratch), curve)
+            trainer = self._trainer(batches, base, held, seed, Path(scratch), curve)
             resume_optimizer(trainer, self._optimizer)
             trainer.train()
             check_finite(self.model)
@@ -119,20 +127,23 @@ class EncoderTrainer:
         self._published = _mean(self._published, _copy(self.model), averaging)
         return summary(curve, time.monotonic() - based) | {"base_s": based - started}
 
-    def _base_vectors(self) -> torch.Tensor:
-        """The frozen base's vector of each tool, [tools, d], in the catalog's order; empty where none is needed."""
+    def _base_vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The frozen base's vectors, [n, d], of the tools, in the catalog's order, and of the rehearsal; empty where not needed."""
         if self._base is None:
-            vectors = np.zeros((0, 1), dtype=np.float32)
-            if self._config.anchor_weight or self._config.sides == "queries":
+            tools = held = np.zeros((0, 1), dtype=np.float32)
+            of_tools = self._config.anchor_weight or self._config.sides == "queries"
+            if of_tools or self._rehearsal:
                 frozen = Encoder(self._base_dir, self._config, self._precision, self._threads)
-                vectors, _ = embed_catalog(frozen, self._catalog)
-            self._base = torch.from_numpy(vectors)
+                tools = embed_catalog(frozen, self._catalog)[0] if of_tools else tools
+                held = frozen.encode_queries(self._rehearsal) if self._rehearsal else held
+            self._base = torch.from_numpy(tools), torch.from_numpy(held)
         return self._base
 
     def _trainer(
         self,
         batches: Sequence[Sequence[BatchRow]],
         base: torch.Tensor,
+        held: torch.Tensor,
         seed: int,
         scratch: Path,
         curve: LossCurve,
@@ -150,11 +161,14 @@ class EncoderTrainer:
             seed=seed % 2**32,
         )
         rows = [row for batch in batches for row in batch]
+        loss = self._loss(rows, base)
+        if len(held):
+            loss = Rehearsed(loss, self.model, self._rehearsal, held, config, seed)
         trainer = _Trainer(
             model=self.model,
             args=arguments,
             train_dataset=self._dataset(rows),
-            loss=self._loss(rows, base),
+            loss=loss,
             data_collator=_Collator(
                 self.model.preprocess, query_tokens=config.query_tokens, document_tokens=config.document_tokens
             ),

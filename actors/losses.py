@@ -1,4 +1,4 @@
-"""InfoNCE with a pull towards the frozen base, or of queries alone, as losses of sentence-transformers.
+"""InfoNCE with a pull towards the frozen base, or of queries alone, and rehearsal, as losses of sentence-transformers.
 
 Invariants: ``base`` holds the frozen model's unit vectors. Where both sides learn, ``labels`` are its rows, one for each positive
 document, and the pull is ``weight * mean(1 - cos(document, its base vector))``; on unit vectors this is half the squared distance.
@@ -6,6 +6,7 @@ document, and the pull is ``weight * mean(1 - cos(document, its base vector))``;
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,7 +15,11 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss, MultipleNegativesRankingLoss
 from torch import Tensor
 
+from configs.schema import EncoderConfig
+
 _PARTS = 4
+REHEARSED = 16
+"""Texts that are rehearsed in a step: twice as many with thrice the weight keep no more (docs/experiments.md, 26)."""
 
 
 class AnchoredInfoNCE(MultipleNegativesRankingLoss):
@@ -78,6 +83,43 @@ class CatalogInfoNCE(torch.nn.Module):
             right[row, list(self.never[label])] = True
         masked = scores.masked_fill(right.to(scores.device), -torch.inf)
         return torch.nn.functional.cross_entropy(masked, self.positives.to(labels.device)[labels].to(scores.device))
+
+
+class Rehearsed(torch.nn.Module):
+    """A loss, and a pull that holds texts of any kind where the frozen model has them (pseudo-rehearsal: Robins, 1995).
+
+    InfoNCE says nothing of queries unlike those it trains on, and moves them all the same.
+    """
+
+    def __init__(
+        self,
+        loss: torch.nn.Module,
+        model: SentenceTransformer,
+        texts: Sequence[str],
+        base: Tensor,
+        config: EncoderConfig,
+        seed: int,
+    ) -> None:
+        """``base``: the frozen model's unit vectors of ``texts``, float32 [len(texts), d]. Equal seeds draw equal texts."""
+        super().__init__()
+        self.loss, self.model, self.texts, self.base, self.config = loss, model, texts, base, config
+        self._rng, self._rows = random.Random(seed), list[int]()
+
+    def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> Tensor:
+        """The loss, a scalar."""
+        loss: Tensor = self.loss(sentence_features, labels)
+        rows = self._draw(min(REHEARSED, len(self.texts)))
+        features = self.model.preprocess([self.texts[row] for row in rows], max_length=self.config.query_tokens)
+        features = {key: v.to(loss.device) if isinstance(v, Tensor) else v for key, v in features.items()}
+        held = self.model(features)["sentence_embedding"].float()
+        return loss + self.config.rehearsal_weight * _pull(held, self.base, torch.tensor(rows))
+
+    def _draw(self, count: int) -> list[int]:
+        """Rows of ``texts``; each once before any comes again."""
+        if len(self._rows) < count:
+            self._rows = self._rng.sample(range(len(self.texts)), len(self.texts))
+        drawn, self._rows = self._rows[:count], self._rows[count:]
+        return drawn
 
 
 def _pull(documents: Tensor, base: Tensor, labels: Tensor) -> Tensor:

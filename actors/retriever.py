@@ -37,12 +37,11 @@ class TextEncoder(Protocol):
 class Retriever:
     """One encoder version and the index built with it; ranks the catalog for queries, with or without rewrites."""
 
-    def __init__(self, version: int, encoder: TextEncoder, dense: DenseIndex, lexical: LexicalIndex | Catalog, rrf_k: int) -> None:
-        """``lexical`` may be the catalog: then BM25 is indexed at its first use. ``rrf_k``: constant of ``hybrid``."""
+    def __init__(self, version: int, encoder: TextEncoder, dense: DenseIndex, lexical: LexicalIndex | Catalog) -> None:
+        """``lexical`` may be the catalog: then BM25 is indexed at its first use."""
         self.version = version
         self.encoder = encoder
         self.dense = self._unmoved = dense
-        self.rrf_k = rrf_k
         self._lexical_source = lexical
         self._memo: dict[str, Vectors] = {}
 
@@ -69,7 +68,7 @@ class Retriever:
         else:
             vectors = encoder.encode_documents([t.document for t in catalog.tools], progress)
             dense = DenseIndex.build([t.tool_id for t in catalog.tools], vectors, config.encoder.index)
-        return cls(version, encoder, dense, catalog, config.retrieval.rrf_k)
+        return cls(version, encoder, dense, catalog)
 
     @cached_property
     def lexical(self) -> LexicalIndex:
@@ -84,7 +83,7 @@ class Retriever:
         place = {tool_id: row for row, tool_id in enumerate(self.dense.tool_ids)}
         ids = [t.tool_id for t in catalog.tools]
         dense = DenseIndex.build(ids, self.dense.rows([place[t] for t in ids]), self.dense.kind)
-        part = Retriever(self.version, self.encoder, dense, catalog, self.rrf_k)
+        part = Retriever(self.version, self.encoder, dense, catalog)
         part._memo = self._memo
         return part
 
@@ -143,7 +142,7 @@ class Retriever:
         if mode != "hybrid":
             return [list(zip(row, map(float, values[: len(row)]), strict=True)) for row, values in zip(ids, cosines, strict=True)]
         by_words = [[tool_id for tool_id, _ in ranking] for ranking in self.lexical.search(queries, k)]
-        return [reciprocal_rank(both, self.rrf_k)[:k] for both in zip(ids, by_words, strict=True)]
+        return [reciprocal_rank(both)[:k] for both in zip(ids, by_words, strict=True)]
 
 
 def moved_by(

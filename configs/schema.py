@@ -77,6 +77,8 @@ class EncoderConfig(Section):
     """A mined negative scored within this share of its positive is dropped (2407.15831)."""
     anchor_weight: Annotated[float, Field(ge=0)] = 0.1
     """Weight of the pull towards the frozen base model's embeddings."""
+    rehearsal_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the pull that holds requests of any kind at the base model's vectors, against forgetting other catalogs."""
     rewrite_share: Share = 0.25
     """Rewrites in a unit's batch, on top of its pairs, as a share of them (CoHyDE only); less where each would be drawn twice."""
     catalog_share: Share = 0.15
@@ -145,8 +147,6 @@ class RetrievalConfig(Section):
     """Weight of the rewrite vector in ``fused`` until one is fitted on dev."""
     rerank_depth: Annotated[int, Field(ge=2, le=100)] = 16
     """First tools of a query that the reranker reads."""
-    rrf_k: Positive = 60
-    """Constant of reciprocal rank fusion in ``hybrid``."""
 
 
 class StreamConfig(Section):

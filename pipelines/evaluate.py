@@ -101,7 +101,7 @@ def load_retriever(release: OpenedRelease, catalog: Catalog, document_tokens: in
     encoder = Encoder(resolve_encoder(config.encoder.model), config.encoder, "float32", None)
     vectors, _ = embed_catalog(encoder, catalog, progress)
     dense = DenseIndex.build([t.tool_id for t in catalog.tools], vectors, config.encoder.index)
-    return Retriever(BASE_VERSION, encoder, dense, catalog, config.retrieval.rrf_k)
+    return Retriever(BASE_VERSION, encoder, dense, catalog)
 
 
 def make_rewrites(

@@ -36,6 +36,7 @@ from actors.processes import give_back_memory
 from actors.run_dir import RERANKER
 from configs.schema import Config, Placement
 from pipelines import datasets, warm_start
+from pipelines.catalogs import requests
 
 Kind = Literal["encoder", "rewriter", "reranker"]
 Job = Mapping[str, Any]
@@ -105,7 +106,8 @@ def encoder_loop(loop_config: dict[str, Any]) -> None:
 
     config, corpus = Config.model_validate(loop_config["config"]), _corpus(loop_config)
     store = SnapshotStore(loop_config["store_root"])
-    given = (config.encoder, corpus.catalog, Path(loop_config["base_dir"]), loop_config["precision"], loop_config["threads"])
+    place = (Path(loop_config["base_dir"]), loop_config["precision"], loop_config["threads"])
+    given = (config.encoder, corpus.catalog, *place, requests.of_any_kind())
 
     def train(job: Job, done: int, directory: Path, progress: Progress) -> dict[str, Any]:
         # Made anew for each job: between jobs this process holds no weights while others need the memory.

@@ -177,7 +177,7 @@ class View:
         if not ask.hybrid:
             return ranking[: ask.k]
         both = [[t for t, _ in ranking], list(words)[:WORD_DEPTH]]
-        return reciprocal_rank(both, self.release.config.retrieval.rrf_k)[: ask.k]
+        return reciprocal_rank(both)[: ask.k]
 
 
 def _depth(ask: Ask) -> int:

@@ -18,6 +18,8 @@ from actors.core.types import Query
 
 Vectors = NDArray[np.float32]
 DEV_K = 5
+RRF_K = 60
+"""Constant of reciprocal rank fusion, as its authors have it (Cormack et al., SIGIR 2009)."""
 RERANK_WEIGHTS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 MEMORY_WEIGHTS = (0.1, 0.25, 0.5, 1.0, 2.0)
 WEIGHTS = tuple(round(0.05 * i, 2) for i in range(21))
@@ -55,12 +57,12 @@ def moved_tools(
     return found, unit
 
 
-def reciprocal_rank(rankings: Sequence[Sequence[str]], k: int) -> list[tuple[str, float]]:
-    """Rankings of one query as one: score = sum of 1 / (k + rank), rank from 1 (Cormack et al., SIGIR 2009); ties by first seen."""
+def reciprocal_rank(rankings: Sequence[Sequence[str]]) -> list[tuple[str, float]]:
+    """Rankings of one query as one: score = sum of 1 / (RRF_K + rank), rank from 1; ties by first seen."""
     scores: defaultdict[str, float] = defaultdict(float)
     for ranking in rankings:
         for rank, tool_id in enumerate(ranking, start=1):
-            scores[tool_id] += 1.0 / (k + rank)
+            scores[tool_id] += 1.0 / (RRF_K + rank)
     return sorted(scores.items(), key=lambda item: -item[1])
 
 

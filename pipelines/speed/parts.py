@@ -28,6 +28,7 @@ from actors.core.types import BASE_VERSION, Catalog, InputError
 from actors.models import native_precision, resolve_encoder, resolve_rewriter
 from configs.load import load
 from pipelines import catalogs, train_loops, warm_start
+from pipelines.catalogs import requests
 from pipelines.command_line import library_logs, run_app
 from pipelines.ray_stages import Learner
 from pipelines.speed.device import device_name, parameters, peak_memory_gb, product_gflops
@@ -81,7 +82,8 @@ def measure_training(bench: Bench) -> Figures:
     from actors.rewriter_trainer import RewriterTrainer
 
     config, corpus, seed, share = bench.config, bench.corpus, bench.config.seed, bench.config.encoder.warm_start_share
-    encoder = EncoderTrainer(config.encoder, corpus.catalog, bench.encoder_dir, bench.precision, bench.threads)
+    texts = requests.of_any_kind()
+    encoder = EncoderTrainer(config.encoder, corpus.catalog, bench.encoder_dir, bench.precision, bench.threads, texts)
     rows, shares = warm_start.encoder_warm_start(corpus, share)
     step_s = encoder.train(rows, shares, TRAIN_STEPS, seed)["step_s"]
     figures: Figures = {"encoder_step_s": step_s, "encoder_pairs_per_s": config.encoder.pairs_per_step / step_s}

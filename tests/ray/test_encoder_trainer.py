@@ -17,7 +17,7 @@ from actors.encoder import Encoder
 from actors.encoder_trainer import EncoderTrainer
 from actors.index import DenseIndex
 from actors.index_builder import IndexBuilder
-from actors.losses import CatalogInfoNCE
+from actors.losses import CatalogInfoNCE, Rehearsed
 from actors.training import TrainingDiverged
 from configs.schema import EncoderConfig
 from tests.tiny_models import make_encoder
@@ -162,6 +162,28 @@ def test_queries_alone_learn_to_meet_vectors_that_stay(base: Path, tmp_path: Pat
     assert [TOOLS[i].tool_id for i in cosines.argmax(axis=1)] == [r.tool_id for r in ROWS]
     IndexBuilder(config, CATALOG, "float32", 1, base).build(tmp_path / "encoder", tmp_path)
     assert np.allclose(DenseIndex.load(tmp_path).vectors, frozen.encode_documents(documents), atol=1e-6)
+
+
+@pytest.mark.parametrize("changes", [{}, {"sides": "queries", "anchor_weight": 0.0}, {"pairs_per_chunk": 2}])
+def test_what_is_rehearsed_stays_where_the_frozen_model_has_it(base: Path, changes: dict[str, Any]) -> None:
+    """Texts of words that the rows have too, so that learning alone does move them."""
+    texts = ["show pail queue", "kill line bucket 2", "new drop . 1", "make show kill"]
+    config = SMALL.model_copy(update={**changes, "model": str(base)})
+    before = torch.from_numpy(Encoder(base, config, "float32", 1).encode_queries(texts))
+    kept = {}
+    for weight in (0.0, 20.0):
+        settings = config.model_copy(update={"rehearsal_weight": weight})
+        learner = EncoderTrainer(settings, CATALOG, base, "float32", 1, texts)
+        learner.train(ROWS, SHARES, 30, 1)
+        after = learner.model.encode(texts, convert_to_tensor=True, normalize_embeddings=True)
+        kept[weight] = float((after * before).sum(1).mean())
+    assert kept[0.0] < 0.9 and 1 - kept[20.0] < 0.2 * (1 - kept[0.0])
+
+
+def test_each_text_is_rehearsed_once_before_any_comes_again() -> None:
+    rehearsed = Rehearsed(torch.nn.Identity(), torch.nn.Identity(), "abcd", torch.eye(4), SMALL, 7)  # type: ignore[arg-type]
+    drawn = [rehearsed._draw(2) for _ in range(4)]
+    assert sorted(drawn[0] + drawn[1]) == sorted(drawn[2] + drawn[3]) == [0, 1, 2, 3]
 
 
 def test_another_right_tool_is_no_negative_where_every_tool_is_one(base: Path) -> None:

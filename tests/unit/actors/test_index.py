@@ -23,7 +23,7 @@ ENTRIES = {"east?": [1.0, 0.0], "north?": [0.0, 1.0], "north-east?": [0.8, 0.6],
 
 def _retriever(encoder: TableEncoder | None = None) -> Retriever:
     lexical = LexicalIndex(IDS, ["sunrise morning", "polar cold", "sunset evening"])
-    return Retriever(0, encoder or TableEncoder(ENTRIES), DenseIndex.build(IDS, TOOLS, "exact"), lexical, rrf_k=60)
+    return Retriever(0, encoder or TableEncoder(ENTRIES), DenseIndex.build(IDS, TOOLS, "exact"), lexical)
 
 
 @pytest.mark.parametrize("kind", ["exact", "hnsw"])

@@ -28,7 +28,7 @@ def embed(texts: Sequence[str]) -> Vectors:
 def retriever() -> Retriever:
     tools = tuple(Tool(name, name, name, name, (), "", "") for name in TOOLS)
     dense = DenseIndex.build(list(TOOLS), np.array(list(TOOLS.values()), dtype=np.float32), "exact")
-    return Retriever(0, TableEncoder(TABLE), dense, Catalog(tools), 60)
+    return Retriever(0, TableEncoder(TABLE), dense, Catalog(tools))
 
 
 def test_a_tool_is_as_near_as_the_nearest_of_its_queries_and_never_negatively() -> None:

@@ -27,7 +27,7 @@ def _scorer(equivalents: bool = True, mode: str = "rewrite", margin: float = 0.0
     retrieval = RetrievalConfig(reward_mode=mode, reward_k=2, margin_weight=0.5, penalty=0.5, fusion_weight=0.5)  # type: ignore[arg-type]
     config = Config(retrieval=retrieval, encoder=EncoderConfig(negative_margin=margin))
     scorer = Scorer(config, catalog, "float32", None)
-    scorer.use(Retriever(3, TableEncoder(TABLE), DenseIndex.build(IDS, TOOLS, "exact"), catalog, 60))
+    scorer.use(Retriever(3, TableEncoder(TABLE), DenseIndex.build(IDS, TOOLS, "exact"), catalog))
     return scorer
 
 

@@ -46,7 +46,7 @@ def fake_models(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(release: OpenedRelease, catalog: Catalog, document_tokens: int | None, watch: evaluate.Watch) -> Retriever:
         encoder = TableEncoder(TABLE)
         vectors = encoder.encode_documents([t.document for t in catalog.tools])
-        return Retriever(0, encoder, DenseIndex.build([t.tool_id for t in catalog.tools], vectors, "exact"), catalog, 60)
+        return Retriever(0, encoder, DenseIndex.build([t.tool_id for t in catalog.tools], vectors, "exact"), catalog)
 
     monkeypatch.setattr(evaluate, "load_retriever", load)
     monkeypatch.setattr(evaluate, "make_rewrites", lambda release, retriever, catalog, texts, watch: [["cold"] for _ in texts])
@@ -160,6 +160,6 @@ def test_evaluate_mode_measures_every_query(folder: Path) -> None:
     corpus = evaluate.catalogs.load(CatalogConfig(source=f"beir:{folder}"), 1)
     encoder = TableEncoder(TABLE)
     vectors = encoder.encode_documents([t.document for t in corpus.catalog.tools])
-    retriever = Retriever(0, encoder, DenseIndex.build(["t1", "t2"], vectors, "exact"), corpus.catalog, 60)
+    retriever = Retriever(0, encoder, DenseIndex.build(["t1", "t2"], vectors, "exact"), corpus.catalog)
     per_query = evaluate.evaluate_mode(retriever, corpus.select("test"), [["cold"]] * 3, "fused", 0.9)
     assert {q: v["RR"] for q, v in per_query.items()} == {"q1": 0.5, "q2": 1.0, "q3": 1.0}

@@ -40,7 +40,7 @@ def test_a_found_tool_moves_towards_the_mean_of_its_tenants_means() -> None:
 
 
 def test_reciprocal_rank_by_hand() -> None:
-    joined = dict(fusion.reciprocal_rank([["a", "b"], ["b", "c"]], k=60))
+    joined = dict(fusion.reciprocal_rank([["a", "b"], ["b", "c"]]))
     assert list(joined) == ["b", "a", "c"]
     assert joined["b"] == pytest.approx(1 / 62 + 1 / 61)
     assert joined["a"] == pytest.approx(1 / 61)

@@ -47,7 +47,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     encoder = TableEncoder({"up": [0.8, 0.6], "right": [1.0, 0.0]})
     dense = DenseIndex.build(["east", "north"], np.eye(2, dtype=np.float32), "exact")
     monkeypatch.setattr(latency.catalogs, "load", lambda *given: corpus)
-    monkeypatch.setattr(latency.evaluate, "load_retriever", lambda *given: Retriever(0, encoder, dense, corpus.catalog, 60))
+    monkeypatch.setattr(latency.evaluate, "load_retriever", lambda *given: Retriever(0, encoder, dense, corpus.catalog))
     monkeypatch.setattr(latency.Likelihoods, "reranker", lambda self: Reader())
     release = OpenedRelease("round-1", config, Store(), 1, 1, 0.0)  # type: ignore[arg-type]
     return Bench(tmp_path, release, lambda what: lambda done, total: None)

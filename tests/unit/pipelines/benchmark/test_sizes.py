@@ -34,7 +34,7 @@ def test_a_larger_catalog_holds_the_smaller_one_and_all_right_tools() -> None:
 def test_each_line_is_measured_on_each_size() -> None:
     encoder = TableEncoder(TABLE)
     vectors = encoder.encode_documents([t.document for t in CORPUS.catalog.tools])
-    retriever = Retriever(0, encoder, DenseIndex.build(NAMES, vectors, "exact"), CORPUS.catalog, 60)
+    retriever = Retriever(0, encoder, DenseIndex.build(NAMES, vectors, "exact"), CORPUS.catalog)
     rows = sizes.measure(CORPUS, list(CORPUS.queries), [2, 8], {Line("frozen", -1, "raw"): (retriever, None, 0.0)})
     by_place = {(p.line, p.slice, p.place): p.value for p in rows}
     # Of two tools the steeper is first; of eight, two more are steeper than t5.

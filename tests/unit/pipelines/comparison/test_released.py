@@ -23,7 +23,7 @@ ASKED = [Query("q", "ask", "standard", "test", {"a": 1})]
 
 def ordered(mode: str, release: OpenedRelease) -> list[str]:
     dense = DenseIndex.build(["a", "b", "c"], VECTORS, "exact")
-    retriever = Retriever(0, TableEncoder({"ask": [1.0, 0.0]}), dense, CATALOG, 60)
+    retriever = Retriever(0, TableEncoder({"ask": [1.0, 0.0]}), dense, CATALOG)
     [ranking] = reordered(mode, "runs/r", release, CATALOG, retriever, ASKED, 3, lambda what: lambda done, total: None)  # type: ignore[arg-type]
     return [tool_id for tool_id, _ in ranking]
 

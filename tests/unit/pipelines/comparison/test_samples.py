@@ -28,7 +28,7 @@ def test_a_round_shows_its_rewrite_and_what_was_found_with_and_without() -> None
     tools = tuple(Tool(name, name, f"Title {name}", name, (), "", "") for name in "ab")
     dense = DenseIndex.build(["a", "b"], np.eye(2, dtype=np.float32), "exact")
     encoder = TableEncoder({"ask": [1.0, 0.0], "an entry": [0.0, 1.0]})
-    retriever = Retriever(0, encoder, dense, Catalog(tools), 60)
+    retriever = Retriever(0, encoder, dense, Catalog(tools))
     samples = Samples(Corpus(Catalog(tools), QUERIES[:1]), 17)
     samples.add("frozen", None, retriever, {}, 0.0)
     samples.add("cohyde", 2, retriever, {"0": ["an entry"]}, 0.9)
