@@ -169,6 +169,10 @@ class Engine:
         # How many are worth showing was fitted on cosines.
         scored = raw if outcome.mode in ("reranked", "remembered") else outcome.ranked
         count = request.k if request.k is not None else max(adaptive_count([s for _, s in scored.ranking], limits), len(exact))
+        if request.k is None and outcome.mode == "reranked" and view.release.named_follow:
+            # What the last of them names has its score, and is of no use without it: it comes along.
+            while 0 < count < len(found) and found[count][1] == found[count - 1][1]:
+                count += 1
         fixed = list(dict.fromkeys([*request.pinned, *exact]))
         ordered = put_first(found, exact, request.pinned, lambda t: view.cosines(raw.query, [t])[0])
         shown, further = ordered[: max(count, len(fixed))], ordered[max(count, len(fixed)) :]

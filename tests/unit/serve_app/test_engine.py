@@ -1,4 +1,4 @@
-"""Searches over a view made by hand: three tools on the circle, an encoder that is a table."""
+"""Searches over a view made by hand (``hand_made``)."""
 
 from __future__ import annotations
 
@@ -12,57 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from actors.catalog_file import Entry, entry_of
 from actors.core.limits import Limits
-from actors.core.types import Found, Parameter, Tool
+from actors.core.types import Found, Tool
 from actors.index import DenseIndex
 from actors.memory import Memory
-from actors.run_dir import OpenedRelease
 from configs.schema import Config
-from configs.serving import ServingConfig
-from serve_app.engine import Engine
-from serve_app.keys import SCOPES, Client
 from serve_app.problems import ProblemError
-from serve_app.query_log import QueryLog
 from serve_app.reranker import RerankClient, RerankServer
-from serve_app.rewriter import RewriteClient
 from serve_app.schema.search import SearchAnswer, SearchRequest
 from serve_app.time_box import ModelGoneError
 from serve_app.view import View
 from tests.fakes_retrieval import TableEncoder
-
-VECTORS = {"east": [1.0, 0.0], "north": [0.0, 1.0], "west": [-1.0, 0.0]}
-TABLE = {"to the east": [0.96, 0.28], "go_west": [0.6, 0.8], "up there": [0.28, 0.96], "a rewrite": [-0.8, 0.6]}
-ANN = Client("ann", frozenset(SCOPES), None, True, "k")
-
-
-def tool(name: str) -> Tool:
-    return Tool(name, f"go_{name}", f"Go: {name}", f"Goes to the {name}.", (Parameter("far", "integer"),), f"{name}ern", "test")
-
-
-def view(weight: float = 0.5, limits: Limits | None = None, names: Sequence[str] = ("east", "north", "west")) -> View:
-    entries: dict[str, Entry] = {name: entry_of(tool(name)) for name in names}
-    release = OpenedRelease("7", Config(), None, 2, 3, weight, limits or Limits())
-    dense = DenseIndex.build(list(names), np.array([VECTORS[n] for n in names], dtype=np.float32), "exact")
-    return View(release, TableEncoder(TABLE), dense, entries, frozenset({"north"}))
-
-
-def engine(tmp_path: Path, over: View, call: Any = None, rerank: Any = None, **settings: Any) -> Engine:
-    given = ServingConfig(run="r", **{"explore_share": 0.0, **settings})
-    return Engine(given, over, RewriteClient(call, 0.2, 10), RerankClient(rerank, 0.2, 10), QueryLog(tmp_path, 1_000_000))
-
-
-async def rewritten(version: int, query: str, titles: Sequence[str]) -> list[str]:
-    assert version == 2
-    return ["a rewrite"]
-
-
-def search(made: Engine, query: str, client: Client = ANN, **options: Any) -> SearchAnswer:
-    return asyncio.run(made.search(SearchRequest(query=query, **options), client))
-
-
-def ids(answer: SearchAnswer) -> list[str]:
-    return [found.tool_id for found in answer.tools]
+from tests.unit.serve_app.hand_made import ANN, TABLE, engine, ids, rewritten, search, tool, view
 
 
 def test_a_raw_search_and_what_the_log_has_of_it(tmp_path: Path) -> None:
@@ -292,42 +253,3 @@ def test_searches_of_one_moment_are_ranked_together_and_keep_their_view(tmp_path
         return [*await asyncio.gather(*first), await made.search(SearchRequest(query="up there", mode="raw"), ANN)]
 
     assert [answer.release for answer in asyncio.run(run())] == ["7", "7", "7", "8"]
-
-
-def naming(**weights: Any) -> View:
-    """North's description says to go west first."""
-    entry = entry_of(replace(tool("north"), namespace="western", description="Goes north. Use it after go_west."))
-    made = view()
-    return replace(made, release=replace(made.release, named_follow=True, **weights), entries={**made.entries, "north": entry})
-
-
-def test_what_a_tool_names_follows_it(tmp_path: Path) -> None:
-    answer = search(engine(tmp_path, naming()), "up there", mode="raw", k=3, explain=True)
-    assert (ids(answer), answer.mode) == (["north", "west", "east"], "raw")
-    assert answer.tools[0].score == answer.tools[1].score
-    assert [one.named_by for one in (t.explanation for t in answer.tools) if one] == [None, "north", None]
-    assert ids(search(engine(tmp_path, view()), "up there", mode="raw", k=3)) == ["north", "east", "west"]
-    assert ids(search(engine(tmp_path, naming()), "up there", mode="raw", k=3, min_score=0.5)) == ["north"]
-
-
-def test_what_a_search_may_not_see_does_not_follow(tmp_path: Path) -> None:
-    made = naming()
-    seen = {**made.entries, "west": entry_of(replace(tool("west"), namespace="hidden"))}
-    answer = search(engine(tmp_path, replace(made, entries=seen)), "up there", k=3, namespaces=["western", "eastern"])
-    assert ids(answer) == ["north", "east"]
-
-
-def test_what_the_first_tools_name_follows_them_when_they_were_read(tmp_path: Path) -> None:
-    async def rerank(query: str, tools: Sequence[Tool]) -> list[float]:
-        return [0.0 if one.tool_id == "north" else -9.0 for one in tools]
-
-    answer = search(engine(tmp_path, naming(rerank_weight=1.0), rerank=rerank), "to the east", mode="reranked", k=3)
-    assert (ids(answer), answer.mode) == (["north", "west", "east"], "reranked")
-
-
-@pytest.mark.parametrize("mode", ["fused", "hybrid"])
-def test_named_tools_follow_where_scores_are_cosines(tmp_path: Path, mode: str) -> None:
-    answers = [search(engine(tmp_path, made, rewritten), "to the east", mode=mode, k=3) for made in (view(), naming())]
-    without, following = map(ids, answers)
-    assert without == ["north", "east", "west"] or mode == "hybrid"
-    assert following == (["north", "west", "east"] if mode == "fused" else without)
