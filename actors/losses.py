@@ -15,11 +15,10 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss, MultipleNegativesRankingLoss
 from torch import Tensor
 
+from actors.core.batches import REHEARSED
 from configs.schema import EncoderConfig
 
 _PARTS = 4
-REHEARSED = 16
-"""Texts that are rehearsed in a step: twice as many with thrice the weight keep no more (docs/experiments.md, 26)."""
 
 
 class AnchoredInfoNCE(MultipleNegativesRankingLoss):

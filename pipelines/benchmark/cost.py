@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from actors.core.batches import REHEARSED
 from configs.schema import Config
 from pipelines.comparison.compare import RERANKED
 
@@ -37,6 +38,8 @@ class Cost:
     """Texts that the encoder embedded (one forward pass each)."""
     trained_pairs: int = 0
     """Pairs of query and tool that the encoder trained on (forward and backward pass of both)."""
+    rehearsed: int = 0
+    """Requests of any kind that the encoder rehearsed (forward and backward pass)."""
     generated_tokens: int = 0
     """Tokens that the rewriter wrote for training."""
     trained_rows: int = 0
@@ -73,7 +76,7 @@ def _phase(event: Mapping[str, Any], config: Config) -> Cost:
     if name in (FROZEN_INDEX, WARM_INDEX):
         cost.embedded = int(event.get("embedded", event["tools"]))
     elif name == WARM_ENCODER:
-        cost.trained_pairs = steps * config.encoder.pairs_per_step
+        _encoder_steps(cost, steps, config)
     elif name in (WARM_REWRITER, TRAIN_RERANKER):
         cost.trained_rows = steps * config.rewriter.sft_rows_per_step
     return cost
@@ -85,9 +88,14 @@ def _stage(event: Mapping[str, Any], config: Config) -> Cost:
     if stage == "generate":
         cost.generated_tokens = int(event.get("tokens", 0))
     elif stage == "train_encoder":
-        cost.trained_pairs = steps * config.encoder.pairs_per_step
+        _encoder_steps(cost, steps, config)
     elif stage == "build_index":
         cost.embedded = int(event.get("embedded", event["tools"]))
     elif stage == "train_rewriter":
         cost.trained_rows = 2 * int(event.get("pairs", 0))
     return cost
+
+
+def _encoder_steps(cost: Cost, steps: int, config: Config) -> None:
+    cost.trained_pairs = steps * config.encoder.pairs_per_step
+    cost.rehearsed = steps * REHEARSED if config.encoder.rehearsal_weight else 0

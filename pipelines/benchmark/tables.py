@@ -95,7 +95,8 @@ def against_frozen(cells: Sequence[Cell], metric: str) -> Grid:
 
 def cost(costs: Sequence[Mapping[str, Cost]]) -> Grid:
     """Means over the seeds of what each arm cost to make."""
-    columns = ("minutes", "embedded texts", "encoder pairs", "tokens written", "rewriter texts")
+    columns = ("minutes", "embedded texts", "encoder pairs", "rehearsed", "tokens written", "rewriter texts")
+    counted = ("embedded", "trained_pairs", "rehearsed", "generated_tokens", "trained_rows")
     rows = []
     labels = LABELS | {SFT_RERANKED: f"{LABELS['sft']}, reranked", RERANKED: f"{LABELS[RERANKED]}, reranked"}
     for arm in (*SINGLE_ARMS, SFT_RERANKED, RERANKED, COHYDE):
@@ -104,12 +105,12 @@ def cost(costs: Sequence[Mapping[str, Cost]]) -> Grid:
             continue
         means = (
             fmean(c.seconds for c in found) / 60,
-            *(fmean(getattr(c, name) for c in found) for name in ("embedded", "trained_pairs", "generated_tokens", "trained_rows")),
+            *(fmean(getattr(c, name) for c in found) for name in counted),
         )
         rows.append((labels.get(arm, arm), tuple(grids.Cell(f"{x:,.1f}" if i == 0 else f"{x:,.0f}") for i, x in enumerate(means))))
     note = (
-        "Means over seeds. Embedded texts: one forward pass each. Encoder pairs and rewriter texts: forward and backward passes."
-        " Tokens written: for training alone. Minutes of stages at work, on the machine of the run."
+        "Means over seeds. Embedded texts: one forward pass each. Encoder pairs, rehearsed requests and rewriter texts:"
+        " forward and backward passes. Tokens written: for training alone. Minutes of stages at work, on the machine of the run."
     )
     return Grid("What each arm cost to make", note, tuple((name, "") for name in columns), tuple(rows))
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from actors.core.batches import REHEARSED
 from actors.core.limits import Limits
 from actors.core.ranking import METRICS as ALL_METRICS
 from actors.core.types import InputError, Query
@@ -137,10 +138,10 @@ def test_costs_count_what_each_arm_needed() -> None:
     found = cost.costs(events, config)
     assert set(found) == {"frozen", "sft", "encoder_alone", "cohyde"}
     pairs = config.encoder.pairs_per_step
-    assert found["encoder_alone"] == cost.Cost(43.0, 100, 8 * pairs)
-    assert found["sft"] == cost.Cost(40.0, 100, 0, 0, 7 * config.rewriter.sft_rows_per_step)
-    assert found["cohyde"] == cost.Cost(82.0, 100, 8 * pairs, 50, 7 * config.rewriter.sft_rows_per_step + 18)
-    reranker = cost.Cost(60.0, 0, 0, 0, 9 * config.rewriter.sft_rows_per_step)
+    assert found["encoder_alone"] == cost.Cost(43.0, 100, 8 * pairs, 8 * REHEARSED)
+    assert found["sft"] == cost.Cost(40.0, 100, 0, 0, 0, 7 * config.rewriter.sft_rows_per_step)
+    assert found["cohyde"] == cost.Cost(82.0, 100, 8 * pairs, 8 * REHEARSED, 50, 7 * config.rewriter.sft_rows_per_step + 18)
+    reranker = cost.Cost(60.0, 0, 0, 0, 0, 9 * config.rewriter.sft_rows_per_step)
     more = cost.costs([*events, {"event": "phase", "name": cost.TRAIN_RERANKER, "seconds": 60.0, "steps": 9}], config)
     assert set(more) == {*found, cost.SFT_RERANKED, RERANKED}
     assert all(more[arm] == found[arm] for arm in ("encoder_alone", "sft", "frozen"))
