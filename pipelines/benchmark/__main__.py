@@ -28,7 +28,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 
 @app.command()
 def benchmark(
-    suite: Annotated[str, typer.Option(help="aws, or a folder as beir:DIR, toolret:DIR, mair:DIR, mtrb:DIR.")],
+    suite: Annotated[str, typer.Option(help="aws; or KIND:DIR: beir, toolret, mair, mtrb, beir-written, mtrb-written.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="Dotted overrides of the configuration, for all seeds.")] = None,
     seeds: Annotated[int, typer.Option(help="How many, from 17 on.", min=1, max=20)] = 3,
     config: Annotated[str, typer.Option(help="YAML file of the runs.")] = "configs/benchmark.yaml",
