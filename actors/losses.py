@@ -114,17 +114,18 @@ class Rehearsed(torch.nn.Module):
         return loss + self.config.rehearsal_weight * _pull(held, self.base, torch.tensor(rows))
 
     def _draw(self, count: int) -> list[int]:
-        """Rows of ``texts``; each once before any comes again."""
+        """Rows of ``texts``; none twice in one pass."""
         if len(self._rows) < count:
             self._rows = self._rng.sample(range(len(self.texts)), len(self.texts))
         drawn, self._rows = self._rows[:count], self._rows[count:]
         return drawn
 
 
-def _pull(documents: Tensor, base: Tensor, labels: Tensor) -> Tensor:
+def _pull(vectors: Tensor, base: Tensor, rows: Tensor) -> Tensor:
+    """How far ``vectors`` are from the given rows of ``base``."""
     if not len(base):
-        return documents.new_zeros(())
-    return (1.0 - torch.nn.functional.cosine_similarity(documents, base[labels.to(base.device)].to(documents.device))).mean()
+        return vectors.new_zeros(())
+    return (1.0 - torch.nn.functional.cosine_similarity(vectors, base[rows.to(base.device)].to(vectors.device))).mean()
 
 
 def _embed(model: Any, features: dict[str, Any]) -> Tensor:
