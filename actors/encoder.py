@@ -2,7 +2,8 @@
 
 Invariants: rows are float32 of length 1, in the order of the texts; weights stay float32 whatever the precision; a text is cut at
 the configured number of tokens, never above the model's own maximum. Where ``encoder.sides`` is ``queries``, documents are embedded
-by the base model, whichever model embeds queries. torch is imported when an encoder is made, not before.
+by the base model, whichever model embeds queries: the catalog of the training cut as there, others (``frozen``) as the model is
+published. torch is imported when an encoder is made, not before.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class Encoder:
         self.model_dir = model_dir
         self._config, self._threads = config, threads
         self._documents: Encoder | None = None
+        self._frozen: Encoder | None = None
 
     @property
     def dimension(self) -> int:
@@ -70,6 +72,15 @@ class Encoder:
         if self._documents is None:
             self._documents = Encoder(base, self._config, self.precision, self._threads)
         return self._documents
+
+    @property
+    def frozen(self) -> Encoder | None:
+        """The base model as it is published (float32, nothing cut) where it shares this one's index; None where this is all."""
+        if self._config.sides == "both" or (base := resolve_encoder(self._config.model)) == self.model_dir:
+            return None
+        if self._frozen is None:
+            self._frozen = Encoder(base, self._config.uncut(), "float32", self._threads)
+        return self._frozen
 
     def encode_documents(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
         """Vectors of tool documents, [n, d]."""

@@ -1,7 +1,8 @@
 """From an encoder and a catalog to a retriever's directory: encoder weights, tool vectors, ids, catalog hash.
 
 Invariants: the directory is complete when ``build`` returns and is published by the caller; what the frozen base
-encoder makes of a text is kept in the user's cache (``actors/kept_vectors.py``) and not made twice.
+encoder makes of a text is kept in the user's cache (``actors/kept_vectors.py``) and not made twice. Where queries alone were
+trained, it says which tools of other catalogs are familiar (``actors/familiarity.py``).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+from actors import familiarity
 from actors.core.fusion import Vectors
 from actors.core.types import Catalog, InputError
 from actors.encoder import Encoder
@@ -57,6 +59,8 @@ class IndexBuilder:
         encoder.save(out_dir / ENCODER_DIR)
         dense = DenseIndex.build([t.tool_id for t in self._catalog.tools], vectors, self._config.index)
         about = {"catalog_hash": self._catalog.catalog_hash, "document_tokens": encoder.document_tokens}
+        if self._config.sides == "queries":
+            about["familiar_from"] = familiarity.border(vectors, [tool.namespace for tool in self._catalog.tools])
         dense.save(out_dir, about)
         return {"tools": len(self._catalog.tools), "seconds": round(time.perf_counter() - start, 3), "embedded": embedded}
 

@@ -76,7 +76,7 @@ def recall(
 
 def recall_all(retriever: Retriever, memory: Memory, texts: Sequence[str], depth: int) -> list[Recalled]:
     """Of each query, over the retriever's whole catalog; raw rankings ``depth`` deep."""
-    vectors, rankings = retriever.vectors(texts), retriever.rank(list(texts), None, "raw", 0.0, depth)
+    vectors, rankings = retriever.asked(texts)[0], retriever.rank(list(texts), None, "raw", 0.0, depth)
     place = {tool_id: row for row, tool_id in enumerate(retriever.dense.tool_ids)}
 
     def cosines(vector: Vectors, tool_ids: Sequence[str]) -> list[float]:

@@ -1,22 +1,26 @@
 """Vectors and words (BM25) behind one ``Retriever`` with a version.
 
 Invariants: encoder and index belong together and are loaded and swapped as one; rankings are best first and hold a tool at most
-once.
+once; a query whose first tool is unfamiliar (``actors/familiarity.py``) is the frozen encoder's in every mode but bm25.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
+from actors import familiarity
 from actors.core.fusion import Vectors, fuse, moved_tools, reciprocal_rank
 from actors.core.types import Catalog, Found, Mode
 from actors.encoder import Encoder
 from actors.index import ENCODER_DIR, DenseIndex, read_about
+from actors.index_builder import embed_catalog
 from actors.interfaces import Progress
 from actors.lexical import LexicalIndex, Ranking
 from configs.schema import Config
@@ -34,16 +38,51 @@ class TextEncoder(Protocol):
         """Vectors of tool documents."""
 
 
+class Embedder:
+    """Query vectors of one encoder; a text that was embedded lately is not embedded again."""
+
+    def __init__(self, encoder: TextEncoder) -> None:
+        """Nothing is embedded yet."""
+        self._encoder = encoder
+        self._memo: dict[str, Vectors] = {}
+
+    def __call__(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
+        """Unit rows, [n, d]; n is 1 at least."""
+        missing = list(dict.fromkeys(t for t in texts if t not in self._memo))
+        if missing:
+            found = self._encoder.encode_queries(missing, progress)
+            if len(self._memo) + len(missing) > _MEMO_TEXTS:
+                self._memo = {t: self._memo[t] for t in texts if t in self._memo}
+            self._memo.update(zip(missing, found, strict=True))
+        return np.stack([self._memo[t] for t in texts])
+
+
+@dataclass(frozen=True)
+class Unfamiliar:
+    """Tools of a catalog that are unlike those of the training, and the encoder whose queries they are."""
+
+    tool_ids: frozenset[str]
+    frozen: Embedder
+
+
 class Retriever:
     """One encoder version and the index built with it; ranks the catalog for queries, with or without rewrites."""
 
-    def __init__(self, version: int, encoder: TextEncoder, dense: DenseIndex, lexical: LexicalIndex | Catalog) -> None:
+    def __init__(
+        self,
+        version: int,
+        encoder: TextEncoder,
+        dense: DenseIndex,
+        lexical: LexicalIndex | Catalog,
+        unfamiliar: Unfamiliar | None = None,
+    ) -> None:
         """``lexical`` may be the catalog: then BM25 is indexed at its first use."""
         self.version = version
         self.encoder = encoder
         self.dense = self._unmoved = dense
         self._lexical_source = lexical
-        self._memo: dict[str, Vectors] = {}
+        self._unfamiliar = unfamiliar
+        self._embed = Embedder(encoder)
 
     @classmethod
     def load(
@@ -64,11 +103,16 @@ class Retriever:
         about = read_about(directory)
         encoder = Encoder(directory / ENCODER_DIR, config.encoder, precision, threads)
         if about.get("catalog_hash") == catalog.catalog_hash and about.get("document_tokens") == encoder.document_tokens:
-            dense = DenseIndex.load(directory)
-        else:
+            return cls(version, encoder, DenseIndex.load(directory), catalog)
+        ids, frozen, unfamiliar = [t.tool_id for t in catalog.tools], encoder.frozen, None
+        if frozen is None:
             vectors = encoder.encode_documents([t.document for t in catalog.tools], progress)
-            dense = DenseIndex.build([t.tool_id for t in catalog.tools], vectors, config.encoder.index)
-        return cls(version, encoder, dense, catalog)
+        else:
+            vectors, _ = embed_catalog(frozen, catalog, progress)
+            trained = DenseIndex.load(directory)
+            strange = familiarity.unfamiliar(vectors, trained.vectors, about["familiar_from"])
+            unfamiliar = Unfamiliar(frozenset(ids[row] for row in np.flatnonzero(strange)), Embedder(frozen))
+        return cls(version, encoder, DenseIndex.build(ids, vectors, config.encoder.index), catalog, unfamiliar)
 
     @cached_property
     def lexical(self) -> LexicalIndex:
@@ -83,22 +127,29 @@ class Retriever:
         place = {tool_id: row for row, tool_id in enumerate(self.dense.tool_ids)}
         ids = [t.tool_id for t in catalog.tools]
         dense = DenseIndex.build(ids, self.dense.rows([place[t] for t in ids]), self.dense.kind)
-        part = Retriever(self.version, self.encoder, dense, catalog)
-        part._memo = self._memo
+        part = Retriever(self.version, self.encoder, dense, catalog, self._unfamiliar)
+        part._embed = self._embed
         return part
 
+    def trained(self) -> Retriever:
+        """The same with all queries by its own encoder, whatever tools they find."""
+        own = Retriever(self.version, self.encoder, self.dense, self._lexical_source)
+        own._embed = self._embed
+        return own
+
     def vectors(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
-        """Query vectors, [n, d]; a text that was embedded lately is not embedded again."""
-        missing = list(dict.fromkeys(t for t in texts if t not in self._memo))
-        if missing:
-            found = self.encoder.encode_queries(missing, progress)
-            if len(self._memo) + len(missing) > _MEMO_TEXTS:
-                kept = {t: self._memo[t] for t in texts if t in self._memo}
-                self._memo = kept
-            self._memo.update(zip(missing, found, strict=True))
-        if not texts:
-            return np.zeros((0, self.dense.vectors.shape[1]), dtype=np.float32)
-        return np.stack([self._memo[t] for t in texts])
+        """Query vectors by this one's own encoder, [n, d]; a text that was embedded lately is not embedded again."""
+        return self._embed(texts, progress) if texts else np.zeros((0, self.dense.vectors.shape[1]), dtype=np.float32)
+
+    def asked(self, queries: Sequence[str]) -> tuple[Vectors, NDArray[np.bool_]]:
+        """Vectors that queries are searched by, [n, d], and which of them are the frozen encoder's."""
+        vectors, frozen = self.vectors(queries), np.zeros(len(queries), dtype=bool)
+        if self._unfamiliar is not None and len(queries):
+            first, _ = self.dense.search(vectors, 1)
+            frozen = np.array([tool_id in self._unfamiliar.tool_ids for (tool_id,) in first])
+            if frozen.any():
+                vectors[frozen] = self._unfamiliar.frozen([query for query, own in zip(queries, frozen, strict=True) if own])
+        return vectors, frozen
 
     def follow(self, found: Sequence[Found], weight: float) -> int:
         """Move the tools that users found towards the queries they found them by, and all others back; return how many moved.
@@ -114,15 +165,7 @@ class Retriever:
 
     def mean_vectors(self, rewrites: Sequence[Sequence[str]], progress: Progress | None = None) -> Vectors:
         """Mean rewrite vector of each query, [n, d], not brought to length 1; zero where a query has no rewrite but blank ones."""
-        usable = [[text for text in texts if text.strip()] for texts in rewrites]
-        flat = self.vectors([text for texts in usable for text in texts], progress)
-        means = np.zeros((len(rewrites), self.dense.vectors.shape[1]), dtype=np.float32)
-        start = 0
-        for row, texts in enumerate(usable):
-            if texts:
-                means[row] = flat[start : start + len(texts)].mean(axis=0)
-            start += len(texts)
-        return means
+        return self._means(self._embed, rewrites, progress)
 
     def rank(self, queries: list[str], rewrites: list[list[str]] | None, mode: Mode, fusion_weight: float, k: int) -> list[Ranking]:
         """The first ``k`` tools of each query with their scores, best first.
@@ -135,14 +178,31 @@ class Retriever:
             return self.lexical.search(queries, k)
         if rewrites is None and mode in ("rewrite", "fused"):
             raise ValueError(f"mode {mode} needs rewrites")
-        vectors = self.vectors(queries)
+        vectors, frozen = self.asked(queries)
         if rewrites is not None and mode != "raw":
-            vectors = fuse(vectors, self.mean_vectors(rewrites), 1.0 if mode == "rewrite" else fusion_weight)
+            means = self.mean_vectors(rewrites)
+            if self._unfamiliar is not None and frozen.any():
+                strange = [samples for samples, own in zip(rewrites, frozen, strict=True) if own]
+                means[frozen] = self._means(self._unfamiliar.frozen, strange)
+            vectors = fuse(vectors, means, 1.0 if mode == "rewrite" else fusion_weight)
         ids, cosines = self.dense.search(vectors, k)
         if mode != "hybrid":
             return [list(zip(row, map(float, values[: len(row)]), strict=True)) for row, values in zip(ids, cosines, strict=True)]
         by_words = [[tool_id for tool_id, _ in ranking] for ranking in self.lexical.search(queries, k)]
         return [reciprocal_rank(both)[:k] for both in zip(ids, by_words, strict=True)]
+
+    def _means(self, embed: Embedder, rewrites: Sequence[Sequence[str]], progress: Progress | None = None) -> Vectors:
+        usable = [[text for text in texts if text.strip()] for texts in rewrites]
+        means = np.zeros((len(rewrites), self.dense.vectors.shape[1]), dtype=np.float32)
+        if not any(usable):
+            return means
+        flat = embed([text for texts in usable for text in texts], progress)
+        start = 0
+        for row, texts in enumerate(usable):
+            if texts:
+                means[row] = flat[start : start + len(texts)].mean(axis=0)
+            start += len(texts)
+        return means
 
 
 def moved_by(

@@ -31,7 +31,6 @@ RERANKER: Final = "reranker"
 """Kind of the snapshot of the rewriter turned round; a run has one, version 0."""
 
 FROZEN = "frozen"
-_UNCUT = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,7 @@ def open_release(text: str, name: str = "--release") -> OpenedRelease:
     """
     if text == FROZEN:
         config = Config()
-        uncut = config.encoder.model_copy(update={"query_tokens": _UNCUT, "document_tokens": _UNCUT})
-        config = config.model_copy(update={"encoder": uncut})
+        config = config.model_copy(update={"encoder": config.encoder.uncut()})
         return OpenedRelease(FROZEN, config, None, BASE_VERSION, BASE_VERSION, config.retrieval.fusion_weight)
     folder, version = _parted(text)
     run_dir = Path(folder)

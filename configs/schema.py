@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+_UNCUT = 1_000_000
+"""Tokens: more than any encoder takes."""
 
 
 class Section(BaseModel):
@@ -85,6 +87,10 @@ class EncoderConfig(Section):
     """Share of a unit's pairs that come from the catalog's own sentences, against forgetting."""
     index: Literal["exact", "hnsw"] = "exact"
     """FAISS index; exact is the reference."""
+
+    def uncut(self) -> EncoderConfig:
+        """The same with texts as long as the model takes them."""
+        return self.model_copy(update={"query_tokens": _UNCUT, "document_tokens": _UNCUT})
 
 
 class RewriterConfig(Section):

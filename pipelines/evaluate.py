@@ -85,11 +85,9 @@ def select(corpus: Corpus, split: Split, benchmark: str) -> list[Query]:
     return queries
 
 
-def load_retriever(release: OpenedRelease, catalog: Catalog, document_tokens: int | None, watch: Watch) -> Retriever:
-    """The release's retriever over ``catalog``; ``document_tokens`` overrides where documents are cut."""
+def load_retriever(release: OpenedRelease, catalog: Catalog, watch: Watch) -> Retriever:
+    """The release's retriever over ``catalog``."""
     config = release.config
-    if document_tokens is not None:
-        config = config.model_copy(update={"encoder": config.encoder.model_copy(update={"document_tokens": document_tokens})})
     progress = watch(f"Embedding {len(catalog.tools)} tools")
     if release.store is not None:
         directory = release.store.fetch("retriever", release.retriever)
@@ -180,7 +178,6 @@ def run(
     mode: Mode | Weighed,
     *,
     services: str | None = None,
-    document_tokens: int | None = None,
     watch: Watch,
 ) -> tuple[dict[str, Any], pa.Table]:
     """Evaluate; return the record of the JSON file and the per-query table. Raises InputError for wrong input."""
@@ -194,7 +191,7 @@ def run(
         tools = corpus.catalog.tools
         rankings = LexicalIndex([t.tool_id for t in tools], [t.document for t in tools]).search(texts, DEPTH)
     else:
-        retriever = load_retriever(release, corpus.catalog, document_tokens, watch)
+        retriever = load_retriever(release, corpus.catalog, watch)
         retriever.vectors(texts, watch(f"Embedding {len(texts)} queries"))
         if mode == "reranked" or mode == "remembered" or mode == "named":
             rankings = reordered(mode, release_name, release, corpus.catalog, retriever, queries, DEPTH, watch)
@@ -267,14 +264,13 @@ def evaluate(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
     per_query: Annotated[Path | None, typer.Option(help="Per-query Parquet; by default beside the JSON file.")] = None,
     services: Annotated[str | None, typer.Option(help="aws: demo, all or names parted by commas; default the run's.")] = None,
-    document_tokens: Annotated[int | None, typer.Option(min=1, help="Cut documents here; default as trained.")] = None,
 ) -> None:
     """Evaluate a release on a benchmark: a table here, figures to JSON, queries to Parquet."""
     for path in (json_file, per_query):
         if path is not None and path.is_dir():
             raise InputError(f"{path}: is a folder; give the name of a file")
     with progress_bars() as watch:
-        record, table = run(benchmark, split, release, mode, services=services, document_tokens=document_tokens, watch=watch)
+        record, table = run(benchmark, split, release, mode, services=services, watch=watch)
     parquet = per_query or (json_file.with_suffix(".parquet") if json_file else None)
     if parquet is not None:
         write_whole(parquet, lambda path: pq.write_table(table, path))

@@ -194,7 +194,7 @@ def measure(run_dir: Path) -> dict[str, Any]:
     corpus = catalogs.load(config.catalog, config.seed)
     steps = read_steps(Path(config.stream.address), record)
     seen = [step.record for step in steps if step.record is not None]
-    retriever = load_retriever(release, corpus.catalog, None, lambda what: lambda done, total: None)
+    retriever = load_retriever(release, corpus.catalog, lambda what: lambda done, total: None)
     texts = list(dict.fromkeys(step.query for step in steps))
     vectors = dict(zip(texts, retriever.vectors(texts), strict=True))
     figures = compare(steps, corpus, vectors, retriever.dense.tool_ids, retriever.dense.vectors, config.seed)

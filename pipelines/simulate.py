@@ -102,7 +102,7 @@ class ServedRelease:
         """Load what is served now, unless it is loaded, and what users found, unless it is the same."""
         name = str(json.loads(self._served.read_text(encoding="utf-8"))["number"]) if self._served.exists() else "start"
         if self._loaded is None or self._loaded[0] != name:
-            self._loaded = (name, load_retriever(self._release(name), self._corpus.catalog, None, _unseen))
+            self._loaded = (name, load_retriever(self._release(name), self._corpus.catalog, _unseen))
             self._found = ""
         newest = found.stamp(self._root)
         if newest != self._found:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from actors.catalog_file import Entry
 from actors.core.answers import explore, put_first, within_budget
 from actors.core.fusion import reranked
-from actors.core.limits import DEPTH, adaptive_count, rewriting_pays
+from actors.core.limits import DEPTH, UNFITTED, Limits, adaptive_count, rewriting_pays
 from actors.core.named import followed
 from configs.serving import ServingConfig
 from serve_app.batcher import Batcher
@@ -146,9 +146,9 @@ class Engine:
             return "reranked"
         if request.mode != "auto":
             return request.mode
-        if view.release.memory_weight:
+        if view.release.memory_weight and not raw.frozen:
             return "remembered"
-        pays = view.release.fusion_weight > 0 and rewriting_pays(raw.ranking, view.release.limits)
+        pays = view.release.fusion_weight > 0 and rewriting_pays(raw.ranking, _limits(view, raw))
         return "fused" if pays else "raw"
 
     def _answer(
@@ -160,7 +160,7 @@ class Engine:
         outcome: Outcome,
         namespaces: tuple[str, ...] | None,
     ) -> SearchAnswer:
-        limits = view.release.limits
+        limits = _limits(view, raw)
         exact = [t for t in view.by_name.get(plain_name(request.query), ()) if _sees(namespaces, view.entries[t])]
         least = limits.abstain_below if request.min_score is None else request.min_score
         top = raw.ranking[0][1] if raw.ranking else -1.0
@@ -232,11 +232,17 @@ class Engine:
                 named_by=_namer(tool, tools[:place], view) if view.release.named_follow else None,
                 words=outcome.ranked.words.get(tool.tool_id),
                 moved=tool.tool_id in view.moved,
+                frozen=outcome.ranked.frozen,
                 exact_name=tool.tool_id in exact,
                 pinned=tool.tool_id in request.pinned,
                 explored=place == tried,
                 shared_words=sorted(asked & _words(view.entries[tool.tool_id].tool.document))[:SHARED_WORDS],
             )
+
+
+def _limits(view: View, raw: Ranked) -> Limits:
+    """The release's, which were fitted on its own encoder's cosines."""
+    return UNFITTED if raw.frozen else view.release.limits
 
 
 def _remembered(view: View, raw: Ranked) -> Outcome:

@@ -12,18 +12,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
 
-from actors import catalog_file, found, onnx_encoder
+from actors import catalog_file, familiarity, found, onnx_encoder
 from actors.catalog_file import Entry, Journal
 from actors.core.fusion import Vectors
 from actors.core.snapshots import SnapshotStore
 from actors.core.types import BASE_VERSION, Found, InputError
-from actors.index import ENCODER_DIR, DenseIndex
+from actors.index import ENCODER_DIR, DenseIndex, read_about
 from actors.kept_vectors import VectorFiles, text_hash
 from actors.memory import Memory
 from actors.models import cache_dir, resolve_encoder
@@ -43,8 +43,10 @@ class Model:
 
     version: int
     encoder: TextEncoder
-    documents: TextEncoder
-    """Embeds tools: ``encoder`` itself, or the base model's where queries alone were trained."""
+    frozen: TextEncoder | None
+    """The base model's, where queries alone were trained: it embeds what is new in the catalog, and queries that find it unlike all
+    that the training knew."""
+    familiar_from: float
     index: DenseIndex
     texts: dict[str, str]
     """Tool id -> hash of the text that ``index`` holds for it."""
@@ -53,6 +55,8 @@ class Model:
     queries: dict[str, Vectors] = field(default_factory=dict)
     """Vectors of the queries that users found tools by."""
     memory: Memory | None = None
+    unfamiliar: dict[str, bool] = field(default_factory=dict)
+    """Of texts that its run did not embed, by their hash."""
 
 
 class Loader:
@@ -123,7 +127,23 @@ class Loader:
             width = model.index.vectors.shape[1]
             vectors = np.stack(list(changed.values())) if changed else np.zeros((0, width), dtype=np.float32)
             index = model.index.changed(gone, list(changed), vectors)
-        return View(release, model.encoder, index, dict(self.entries), frozenset(moved), model.memory)
+        unfamiliar = self._unfamiliar(model, fresh)
+        return View(release, model.encoder, index, dict(self.entries), frozenset(moved), model.memory, model.frozen, unfamiliar)
+
+    def _unfamiliar(self, model: Model, fresh: Mapping[str, Vectors]) -> frozenset[str]:
+        """Those of the ``fresh`` tools that are unlike all that the encoder was trained among."""
+        if model.frozen is None:
+            return frozenset()
+        hashes = {t: text_hash(self.entries[t].tool.document) for t in fresh}
+        missing = {digest: t for t, digest in hashes.items() if digest not in model.unfamiliar}
+        if missing:
+            vectors, trained = (
+                np.stack([fresh[t] for t in missing.values()]),
+                model.index.rows(np.arange(len(model.index.tool_ids))),
+            )
+            found = familiarity.unfamiliar(vectors, trained, model.familiar_from).tolist()
+            model.unfamiliar.update(zip(missing, found, strict=True))
+        return frozenset(t for t, digest in hashes.items() if model.unfamiliar[digest])
 
     def _vectors(self, model: Model, tool_ids: Sequence[str]) -> dict[str, Vectors]:
         """Tool id -> vector of each; what this encoder never embedded is embedded now, and kept."""
@@ -132,7 +152,7 @@ class Loader:
         own = {t for t, digest in hashes.items() if model.texts.get(t) == digest}
         missing = {digest: t for t, digest in hashes.items() if t not in own and digest not in model.extra}
         if missing:
-            made = model.documents.encode_documents([self.entries[t].tool.document for t in missing.values()])
+            made = (model.frozen or model.encoder).encode_documents([self.entries[t].tool.document for t in missing.values()])
             new = dict(zip(missing, made, strict=True))
             model.extra.update(new)
             self.embedded += len(new)
@@ -142,15 +162,18 @@ class Loader:
     def _load(self, release: OpenedRelease) -> Model:
         assert release.store is not None
         directory = release.store.fetch("retriever", release.retriever)
-        encoder = documents = self._encoder(directory / ENCODER_DIR, release)
-        if release.config.encoder.sides == "queries" and release.retriever != BASE_VERSION:
-            documents = self._encoder(resolve_encoder(release.config.encoder.model), release)
+        encoder, frozen, familiar_from = self._encoder(directory / ENCODER_DIR, release), None, -1.0
+        settings = release.config.encoder
+        if settings.sides == "queries" and release.retriever != BASE_VERSION:
+            uncut = release.config.model_copy(update={"encoder": settings.uncut()})
+            frozen = self._encoder(resolve_encoder(settings.model), replace(release, config=uncut))
+            familiar_from = read_about(directory)["familiar_from"]
         index = DenseIndex.load(directory, half=True)
         if set(index.tool_ids) != set(self._own_texts):
             raise InputError(f"{directory}: its tools are not those of the run's catalog; run the run's own command again")
         kept = self._kept(release.retriever).read()
         memory = self._memory(release.retriever, encoder, kept) if release.memory_weight else None
-        return Model(release.retriever, encoder, documents, index, self._own_texts, kept, memory=memory)
+        return Model(release.retriever, encoder, frozen, familiar_from, index, self._own_texts, kept, memory=memory)
 
     def _memory(self, retriever: int, encoder: TextEncoder, kept: Mapping[str, Vectors]) -> Memory:
         """The run's labelled queries; their vectors are made once for each retriever, and kept."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 
 import numpy as np
@@ -54,6 +54,8 @@ class Ranked:
     """BM25 scores, where words counted."""
     recalled: Recalled | None = None
     """What labelled queries say of the ranking, where that was asked for."""
+    frozen: bool = False
+    """Whether the vectors are the frozen encoder's."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,9 @@ class View:
     moved: frozenset[str] = frozenset()
     memory: Memory | None = None
     """Labelled queries, where the release gives them a weight."""
+    frozen: TextEncoder | None = None
+    unfamiliar: frozenset[str] = frozenset()
+    """Tools unlike all of the training (``actors.familiarity``): a query that finds one first is ``frozen``'s."""
     words: list[LexicalIndex] = field(default_factory=list)
     """BM25 over the tools, once it is made; for a moment after a change that over the tools before it."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
@@ -117,10 +122,12 @@ class View:
 
     def rank(self, asks: Sequence[Ask]) -> list[Ranked]:
         """All of them at once: texts embedded together, and one scan for those that see the whole catalog."""
-        texts = list(dict.fromkeys(text for ask in asks for text in (ask.query, *ask.rewrites)))
-        vector = dict(zip(texts, self.encoder.encode_queries(texts), strict=True))
-        queries = [vector[ask.query] for ask in asks]
-        means = [np.mean([vector[t] for t in ask.rewrites], axis=0) if ask.rewrites else None for ask in asks]
+        embedded = self._embedded(asks, self.encoder)
+        strange = self._strange(asks, [query for query, _ in embedded])
+        if self.frozen is not None and strange:
+            for i, vectors in zip(strange, self._embedded([asks[i] for i in strange], self.frozen), strict=True):
+                embedded[i] = vectors
+        queries, means = [query for query, _ in embedded], [mean for _, mean in embedded]
         mixed = np.stack(
             [
                 query if mean is None else fuse(query[None], mean[None], ask.weight)[0]
@@ -131,13 +138,28 @@ class View:
         words = [self._words(ask) if ask.hybrid else {} for ask in asks]
         joined = [self._join(ask, ranking, by_words) for ask, ranking, by_words in zip(asks, rankings, words, strict=True)]
         recalled = self._recall(asks, joined, queries)
-        return [Ranked(*parts) for parts in zip(joined, queries, means, words, recalled, strict=True)]
+        by_frozen = [i in strange for i in range(len(asks))]
+        return [Ranked(*parts) for parts in zip(joined, queries, means, words, recalled, by_frozen, strict=True)]
 
     def cosines(self, vector: Vectors, tool_ids: Sequence[str]) -> list[float]:
         """Cosine of a vector [d] with each tool."""
         length = max(float(np.linalg.norm(vector)), 1e-12)
         found: list[float] = (self.dense.rows([self.rows[t] for t in tool_ids]) @ vector / length).tolist() if tool_ids else []
         return found
+
+    @staticmethod
+    def _embedded(asks: Sequence[Ask], encoder: TextEncoder) -> list[tuple[Vectors, Vectors | None]]:
+        """Of each its query's vector and its rewrites' mean."""
+        texts = list(dict.fromkeys(text for ask in asks for text in (ask.query, *ask.rewrites)))
+        vector = dict(zip(texts, encoder.encode_queries(texts), strict=True))
+        return [(vector[ask.query], np.mean([vector[t] for t in ask.rewrites], axis=0) if ask.rewrites else None) for ask in asks]
+
+    def _strange(self, asks: Sequence[Ask], queries: Sequence[Vectors]) -> list[int]:
+        """Places of those that find an unfamiliar tool first."""
+        if not self.unfamiliar:
+            return []
+        first = self._dense([replace(ask, k=1, hybrid=False) for ask in asks], np.stack(queries))
+        return [i for i, ranking in enumerate(first) if ranking and ranking[0][0] in self.unfamiliar]
 
     def _recall(self, asks: Sequence[Ask], rankings: Sequence[Ranking], queries: Sequence[Vectors]) -> list[Recalled | None]:
         found: list[Recalled | None] = [None] * len(asks)

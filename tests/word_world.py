@@ -29,6 +29,8 @@ from serve_app.replica import Replica
 NAMES = [f"{verb} {thing}" for verb in ("make", "drop") for thing in ("cup", "hat")]
 TOOLS = tuple(Tool(name.replace(" ", "-"), name, name, "") for name in NAMES)
 PATIENCE_S = 30.0
+FAMILIAR_FROM = 0.5
+"""One word of two in common."""
 
 
 class WordEncoder:
@@ -63,7 +65,7 @@ def make_run(run_dir: Path, tools: Sequence[Tool] = TOOLS) -> Path:
         vectors = WordEncoder(version).encode_queries([t.document for t in tools])
 
         def write(directory: Path, vectors: Vectors = vectors) -> None:
-            DenseIndex.build([t.tool_id for t in tools], vectors, "exact").save(directory, {})
+            DenseIndex.build([t.tool_id for t in tools], vectors, "exact").save(directory, {"familiar_from": FAMILIAR_FROM})
             (directory / ENCODER_DIR).mkdir()
 
         store.publish("retriever", version, write, {})

@@ -53,6 +53,10 @@ class Limits:
     """nDCG@5 of ``auto`` minus that of raw, on dev."""
 
 
+UNFITTED = Limits(rewrite_below=0.0)
+"""Of rankings that no limit was fitted on: nothing is held back, nothing is rewritten."""
+
+
 def rewriting_pays(raw: Ranking, limits: Limits) -> bool:
     """Whether ``auto`` has a search rewritten whose raw ranking this is: its first tool does not clearly lead the second."""
     return len(raw) >= 2 and raw[0][1] - raw[1][1] < limits.rewrite_below

@@ -73,7 +73,7 @@ class Bench:
         corpus = catalogs.load(config.catalog, config.seed)
         self.catalog = corpus.catalog
         self.dev, self.test = corpus.select("dev"), corpus.select("test")
-        self.retriever = evaluate.load_retriever(self.release, corpus.catalog, None, self.watch)
+        self.retriever = evaluate.load_retriever(self.release, corpus.catalog, self.watch)
         self.timed = self.test[:: max(1, len(self.test) // TIMED_QUERIES)][:TIMED_QUERIES]
 
     def raw(self) -> Spent:

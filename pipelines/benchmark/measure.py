@@ -1,7 +1,8 @@
 """Figures of every seed on one part of a suite: by training on it, or by releases that were trained elsewhere.
 
 Invariants: a seed that was run before with the same settings is not run again; what a part's test queries are is read here and
-handed to nobody who trains or fits; a release is measured with the weight that its own dev queries gave it.
+handed to nobody who trains or fits; a release is measured with the weight that its own dev queries gave it. Of a release that was
+trained elsewhere, ``raw``, ``fused`` and ``hybrid`` show what its own encoder does whatever it finds, all else what serving does.
 """
 
 from __future__ import annotations
@@ -105,22 +106,23 @@ def _bm25(corpus: Corpus, queries: Sequence[Query]) -> dict[Line, Figures]:
 
 def _raw(arm: str, release: OpenedRelease, corpus: Corpus, queries: Sequence[Query], watch: Watch) -> dict[Line, Figures]:
     """A retriever alone."""
-    retriever = evaluate.load_retriever(release, corpus.catalog, None, watch)
+    retriever = evaluate.load_retriever(release, corpus.catalog, watch).trained()
     modes: tuple[Mode, ...] = ("raw", "hybrid")
     return {Line(arm, -1, mode): evaluate.evaluate_mode(retriever, queries, None, mode, 0.0) for mode in modes}
 
 
 def _release(name: str, release: OpenedRelease, corpus: Corpus, queries: Sequence[Query], watch: Watch) -> dict[Line, Figures]:
     """CoHyDE as it was released, and the encoder alone of the same run where it has one."""
-    retriever = evaluate.load_retriever(release, corpus.catalog, None, watch)
-    found: dict[Line, Figures] = {Line("cohyde", -1, "raw"): evaluate.evaluate_mode(retriever, queries, None, "raw", 0.0)}
+    retriever = evaluate.load_retriever(release, corpus.catalog, watch)
+    trained = retriever.trained()
+    found: dict[Line, Figures] = {Line("cohyde", -1, "raw"): evaluate.evaluate_mode(trained, queries, None, "raw", 0.0)}
     rewrites = None
     if release.fusion_weight > 0:
-        rewrites = evaluate.make_rewrites(release, retriever, corpus.catalog, [q.text for q in queries], watch)
+        rewrites = evaluate.make_rewrites(release, trained, corpus.catalog, [q.text for q in queries], watch)
     for mode in ("fused", "hybrid"):
         plain: Mode = "raw" if mode == "fused" else "hybrid"
         chosen: Mode = mode if rewrites else plain
-        found[Line("cohyde", -1, mode)] = evaluate.evaluate_mode(retriever, queries, rewrites, chosen, release.fusion_weight)
+        found[Line("cohyde", -1, mode)] = evaluate.evaluate_mode(trained, queries, rewrites, chosen, release.fusion_weight)
     found[Line("cohyde", -1, "auto")] = _auto(release, retriever, queries, found)
     if reader := likelihoods_of(release, corpus.catalog.by_id):
         rankings = retriever.rank([q.text for q in queries], None, "raw", 0.0, evaluate.DEPTH)
@@ -139,8 +141,13 @@ def _release(name: str, release: OpenedRelease, corpus: Corpus, queries: Sequenc
 def _auto(
     release: OpenedRelease, retriever: Retriever, queries: Sequence[Query], found: Mapping[Line, Figures]
 ) -> dict[str, Mapping[str, float]]:
-    """Of each query the figures of the mode that serving would choose."""
-    raw, fused = found[Line("cohyde", -1, "raw")], found[Line("cohyde", -1, "fused")]
-    rankings = retriever.rank([q.text for q in queries], None, "raw", 0.0, 2)
-    paying = {q.query_id for q, ranking in zip(queries, rankings, strict=True) if rewriting_pays(ranking, release.limits)}
+    """Of each query the figures of the mode that serving would choose: what it finds unfamiliar is never rewritten."""
+    texts = [q.text for q in queries]
+    rankings = retriever.rank(texts, None, "raw", 0.0, evaluate.DEPTH)
+    raw, fused = evaluate.measure(queries, rankings), found[Line("cohyde", -1, "fused")]
+    paying = {
+        query.query_id
+        for query, ranking, frozen in zip(queries, rankings, retriever.asked(texts)[1], strict=True)
+        if not frozen and rewriting_pays(ranking, release.limits)
+    }
     return {q.query_id: (fused if q.query_id in paying else raw)[q.query_id] for q in queries}

@@ -76,9 +76,9 @@ def measure(
 
 def _retrievers(release: str, corpus: Corpus, texts: list[str], watch: Watch) -> dict[Line, Any]:
     frozen, opened = open_release(FROZEN), open_release(release)
-    own = evaluate.load_retriever(opened, corpus.catalog, None, watch)
+    own = evaluate.load_retriever(opened, corpus.catalog, watch)
     found: dict[Line, Any] = {
-        Line("frozen", -1, "raw"): (evaluate.load_retriever(frozen, corpus.catalog, None, watch), None, 0.0),
+        Line("frozen", -1, "raw"): (evaluate.load_retriever(frozen, corpus.catalog, watch), None, 0.0),
         Line("cohyde", -1, "raw"): (own, None, 0.0),
     }
     if opened.fusion_weight > 0:

@@ -82,6 +82,8 @@ class Explanation(BaseModel):
     """BM25 score, where words counted (hybrid)."""
     moved: bool = False
     """Whether the tool was moved towards queries that users found it by."""
+    frozen: bool = False
+    """Whether the frozen encoder answered, as the first tool was unlike all that the trained one knows."""
     exact_name: bool = False
     """Whether the query is the tool's name."""
     pinned: bool = False

@@ -18,8 +18,9 @@ from actors.encoder_trainer import EncoderTrainer
 from actors.index import DenseIndex
 from actors.index_builder import IndexBuilder
 from actors.losses import CatalogInfoNCE, Rehearsed
+from actors.retriever import Retriever
 from actors.training import TrainingDiverged
-from configs.schema import EncoderConfig
+from configs.schema import Config, EncoderConfig
 from tests.tiny_models import make_encoder
 
 pytestmark = pytest.mark.ray
@@ -162,6 +163,15 @@ def test_queries_alone_learn_to_meet_vectors_that_stay(base: Path, tmp_path: Pat
     assert [TOOLS[i].tool_id for i in cosines.argmax(axis=1)] == [r.tool_id for r in ROWS]
     IndexBuilder(config, CATALOG, "float32", 1, base).build(tmp_path / "encoder", tmp_path)
     assert np.allclose(DenseIndex.load(tmp_path).vectors, frozen.encode_documents(documents), atol=1e-6)
+    strange = Catalog((Tool("x", "x", "drop drop . .", "2 2 . . 1"), TOOLS[0]))
+    whole = Config(encoder=config)
+    over = Retriever.load(tmp_path, whole, strange, version=1, precision="float32", threads=1)
+    asked = ["drop . . 2", "new pail 1"]
+    vectors, by_frozen = over.asked(asked)
+    assert by_frozen.tolist() == [True, False]
+    own = Encoder(tmp_path / "encoder", config, "float32", 1).encode_queries(asked)
+    assert np.allclose(vectors, [frozen.encode_queries(asked)[0], own[1]], atol=1e-5)
+    assert not Retriever.load(tmp_path, whole, CATALOG, version=1, precision="float32", threads=1).asked(asked)[1].any()
 
 
 @pytest.mark.parametrize("changes", [{}, {"sides": "queries", "anchor_weight": 0.0}, {"pairs_per_chunk": 2}])

@@ -185,6 +185,7 @@ class OtherEncoder(TableEncoder):
     def __init__(self, *_: object) -> None:
         super().__init__({"Up. ": [0.0, 1.0], "Left. ": [-1.0, 0.0]})
         self.document_tokens = 128
+        self.frozen: TableEncoder | None = None
 
     def encode_documents(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
         return super().encode_documents([f"{text} " if not text.endswith(" ") else text for text in texts], progress)
@@ -206,6 +207,43 @@ def test_loading_over_another_catalog_embeds_it_anew(tmp_path: Path, monkeypatch
     assert same.dense.vectors.tolist() == TOOLS[:2].tolist()
     other = load(Catalog(catalog.tools[::-1][:1]))
     assert (other.dense.tool_ids, other.dense.vectors.tolist()) == (["left"], [[-1.0, 0.0]])
+
+
+def strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Retriever:
+    """Trained on a tool in the east, loaded over one near it and two that are not; the trained encoder turns all queries left."""
+    from configs.schema import Config
+
+    class Trained(TableEncoder):
+        def __init__(self, *_: object) -> None:
+            super().__init__({"east?": [1.0, 0.0], "north?": [-0.6, 0.8], "south?": [-0.6, -0.8], "up": [-0.28, 0.96]})
+            self.document_tokens = 128
+            self.frozen = TableEncoder({"north?": [0.8, 0.6], "south?": [0.0, -1.0], "up": [1.0, 0.0]})
+
+    vectors = np.array([[0.96, 0.28], [0, 1], [-1, 0]], dtype=np.float32)
+    monkeypatch.setattr("actors.retriever.Encoder", Trained)
+    monkeypatch.setattr("actors.retriever.embed_catalog", lambda encoder, catalog, progress: (vectors, 3))
+    about = {"catalog_hash": "other", "document_tokens": 128, "familiar_from": 0.9}
+    DenseIndex.build(["e"], TOOLS[:1], "exact").save(tmp_path, about)
+    catalog = Catalog(tuple(Tool(name, name, name, "") for name in IDS))
+    return Retriever.load(tmp_path, Config(), catalog, version=4, precision="float32", threads=None)
+
+
+def test_what_finds_an_unfamiliar_tool_first_is_the_frozen_encoder_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    retriever = strangers(tmp_path, monkeypatch)
+    vectors, frozen = retriever.asked(["east?", "north?", "south?"])
+    assert np.allclose(vectors, [[1, 0], [0.8, 0.6], [0, -1]])
+    assert frozen.tolist() == [False, True, True]
+    assert _ids(retriever.rank(["east?", "north?"], None, "raw", 0.0, 2)) == [["east", "north"], ["east", "north"]]
+    assert _ids(retriever.trained().rank(["east?", "north?"], None, "raw", 0.0, 2)) == [["east", "north"], ["north", "west"]]
+    rewritten = [["up"], ["up"]]
+    assert _ids(retriever.rank(["east?", "north?"], rewritten, "rewrite", 0.0, 1)) == [["north"], ["east"]]
+    assert _ids(retriever.rank(["north?"], [[" "]], "fused", 0.5, 1)) == [["east"]]
+    assert retriever.asked([])[0].shape == (0, 2)
+
+
+def test_a_part_of_the_catalog_knows_what_is_unfamiliar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = strangers(tmp_path, monkeypatch).over(Catalog(tuple(Tool(name, name, name, "") for name in ("east", "west"))))
+    assert part.asked(["south?", "east?"])[1].tolist() == [True, False]
 
 
 def test_many_rows_are_scanned_as_few_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,6 +80,17 @@ def test_the_base_embeds_a_text_once_for_weights_and_limit(base_dir: Path, tmp_p
     assert LengthEncoder.calls == 6
 
 
+def test_where_queries_alone_learn_it_says_what_is_familiar(base_dir: Path, tmp_path: Path) -> None:
+    for sides, told in (("queries", True), ("both", False)):
+        alone = EncoderConfig(sides=sides, mined_negatives=0, anchor_weight=0)  # type: ignore[arg-type]
+        IndexBuilder(alone, CATALOG, "float32", None).build(base_dir, tmp_path / sides)
+        about = read_about(tmp_path / sides)
+        assert ("familiar_from" in about) == told
+    # Both tools are of one namespace, and each one's only neighbour is the other.
+    lengths = [len(tool.document) for tool in CATALOG.tools]
+    assert read_about(tmp_path / "queries")["familiar_from"] == lengths[0] * lengths[1]
+
+
 def test_an_empty_catalog_is_refused() -> None:
     with pytest.raises(InputError, match="holds no tools"):
         IndexBuilder(EncoderConfig(), Catalog(()), "float32", None)

@@ -43,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def fake_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(release: OpenedRelease, catalog: Catalog, document_tokens: int | None, watch: evaluate.Watch) -> Retriever:
+    def load(release: OpenedRelease, catalog: Catalog, watch: evaluate.Watch) -> Retriever:
         encoder = TableEncoder(TABLE)
         vectors = encoder.encode_documents([t.document for t in catalog.tools])
         return Retriever(0, encoder, DenseIndex.build([t.tool_id for t in catalog.tools], vectors, "exact"), catalog)

@@ -76,7 +76,7 @@ def test_a_release_is_what_release_json_says(tmp_path: Path) -> None:
     versioned = open_release(f"{run_dir}@1")
     assert (versioned.rewriter, versioned.retriever, versioned.fusion_weight) == (1, 1, 0.15)
     with pytest.raises(InputError, match="retriever version 1 is not in"):
-        load_retriever(versioned, Catalog(()), None, lambda _: lambda done, total: None)
+        load_retriever(versioned, Catalog(()), lambda _: lambda done, total: None)
 
 
 def test_a_release_with_a_frozen_encoder_is_named_by_its_rewriter(tmp_path: Path) -> None:

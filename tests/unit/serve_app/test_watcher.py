@@ -49,6 +49,17 @@ class CountingEncoder(WordEncoder):
         return super().encode_queries(texts, progress)
 
 
+class ConstantEncoder(WordEncoder):
+    """Embeds all texts as one."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self._text = text
+
+    def encode_queries(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
+        return super().encode_queries([self._text] * len(texts), progress)
+
+
 def watcher(run: Path, seen: list[View] | None = None) -> Watcher:
     return Watcher(ServingConfig(run=str(run)), (seen if seen is not None else []).append, lambda version: None)
 
@@ -65,7 +76,7 @@ def promote(run: Path, number: int) -> None:
     Releases(SnapshotStore(str(run / "snapshots")), str(run / "releases")).promote(number, "test", "newer")
 
 
-def test_where_queries_alone_were_trained_new_tools_are_embedded_by_the_base_model(
+def test_where_queries_alone_were_trained_the_base_model_embeds_new_tools_and_what_finds_an_unfamiliar_one(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = Config(run_dir=str(run))
@@ -73,14 +84,21 @@ def test_where_queries_alone_were_trained_new_tools_are_embedded_by_the_base_mod
     save(config.model_copy(update={"encoder": config.encoder.model_copy(update=alone)}), run / "config.yaml")
     base = run / "base"
     monkeypatch.setattr(loader, "resolve_encoder", lambda name: base)
-    turns = {True: 7, False: 0}
-    monkeypatch.setattr(Loader, "_encoder", lambda self, source, release: WordEncoder(turns[source == base]))
+    # The trained encoder takes every query for one of the new tool.
+    trained = ConstantEncoder("Paint fence")
+    monkeypatch.setattr(Loader, "_encoder", lambda self, source, release: WordEncoder() if source == base else trained)
     made = Loader(ServingConfig(run=str(run)))
-    entry = entry_of(Tool("new", "new", "new mug", ""))
-    made.journal.append([entry], [])
+    assert made.view(open_release(str(run))).unfamiliar == frozenset()
+    entry, near = (entry_of(Tool(name, name, text, "")) for name, text in (("new", "Paint fence"), ("near", "Make mug")))
+    made.journal.append([entry, near], [])
     made.poll()
     view = made.view(open_release(str(run)))
-    assert np.allclose(view.dense.rows([view.rows["new"]])[0], WordEncoder(7).encode_queries([entry.tool.document])[0], atol=1e-2)
+    assert np.allclose(view.dense.rows([view.rows["new"]])[0], WordEncoder().encode_queries([entry.tool.document])[0], atol=1e-2)
+    assert view.unfamiliar == {"new"}
+    assert first(view, "make hat") == ["make-hat"], "the trained encoder finds what is unfamiliar, the frozen one answers"
+    made.journal.append([], ["new"])
+    made.poll()
+    assert made.view(open_release(str(run))).unfamiliar == frozenset()
 
 
 def test_a_promotion_takes_over_with_its_own_encoder(run: Path) -> None:

@@ -184,18 +184,19 @@ def test_a_folder_with_test_queries_alone_is_measured_with_what_nobody_trained(
 
 
 def test_auto_takes_of_each_query_what_serving_would_choose() -> None:
+    leads = {"sure": 0.5, "unsure": 0.01, "strange": 0.01}
+
     class Ranks:
         def rank(self, texts: list[str], *given: object) -> list[list[tuple[str, float]]]:
-            leads = {"sure": 0.5, "unsure": 0.01}
             return [[("t", 0.8), ("u", 0.8 - leads[text])] for text in texts]
 
-    found = {
-        Line("cohyde", -1, "raw"): figures({"sure": 0.1, "unsure": 0.2}),
-        Line("cohyde", -1, "fused"): figures({"sure": 0.3, "unsure": 0.4}),
-    }
+        def asked(self, texts: list[str]) -> tuple[None, list[bool]]:
+            return None, [text == "strange" for text in texts]
+
+    found = {Line("cohyde", -1, "fused"): figures({"sure": 0.3, "unsure": 0.4, "strange": 0.5})}
     release = OpenedRelease("1", Config(), None, 1, 1, 0.3, Limits(rewrite_below=0.1))
-    chosen = measure._auto(release, Ranks(), [query("sure"), query("unsure")], found)  # type: ignore[arg-type]
-    assert {query_id: values["nDCG@5"] for query_id, values in chosen.items()} == {"sure": 0.1, "unsure": 0.4}
+    chosen = measure._auto(release, Ranks(), [query(q) for q in leads], found)  # type: ignore[arg-type]
+    assert {query_id: values["nDCG@5"] for query_id, values in chosen.items()} == {"sure": 1.0, "unsure": 0.4, "strange": 1.0}
 
 
 def test_a_run_s_figures_are_read_by_line(tmp_path: Path) -> None:
