@@ -91,6 +91,8 @@ def command(
 ) -> None:
     """Serve a release on this machine: HTTP API and page."""
     console = Console() if sys.stdout.isatty() else Console(width=120)
+    pairs = _pairs(settings or [])
+    run = pairs.pop("run", run)
     if run and catalog:
         raise InputError(
             f"--catalog {catalog}: a run serves its own catalog; leave one of the two out, or bring the run's to the folder:"
@@ -98,14 +100,14 @@ def command(
         )
     found = Path(run) if run else None if catalog else find_run()
     if dry_run:
-        _show_plan(found, catalog_run(catalog) if catalog else Path(FROZEN_RUN), _pairs(settings or []), console)
+        _show_plan(found, catalog_run(catalog) if catalog else Path(FROZEN_RUN), pairs, console)
         return
     if found is None:
         if catalog is None:
             console.print(f"no release was found in {' or '.join(RUNS)}: preparing the frozen models (once)", highlight=False)
         with progress_bars() as watch:
             found = prepare_catalog(catalog, watch) if catalog else prepare_frozen(Path(FROZEN_RUN), "aws", "demo", watch)
-    given = parse({"run": str(found), **_pairs(settings or [])})
+    given = parse({"run": str(found), **pairs})
     ensure_catalog(given.run)
     console.print(f"serving {told(found, open_release(given.run, '--run'))}", highlight=False)
     library_logs(found / STATE / "logs")
