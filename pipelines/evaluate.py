@@ -1,8 +1,8 @@
 """Quality of a release, or of the frozen encoder, on a benchmark: ``python -m pipelines.evaluate``.
 
 Invariants: nothing is fitted here; the frozen encoder runs as published (float32, texts cut at its own maximum), a release as it is
-served, so that what is unlike all that it was trained among is the frozen encoder's; a catalog that is not the release's is embedded
-anew; results are written whole or not at all, at the end.
+served, so that what is unlike all that it was trained among is the frozen encoder's; a catalog that is not the release's is
+embedded anew; results are written whole or not at all, at the end.
 """
 
 from __future__ import annotations
