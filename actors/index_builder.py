@@ -2,7 +2,7 @@
 
 Invariants: the directory is complete when ``build`` returns and is published by the caller; what the frozen base
 encoder makes of a text is kept in the user's cache (``actors/kept_vectors.py``) and not made twice. Where queries alone were
-trained, it says which tools of other catalogs are familiar (``actors/familiarity.py``).
+trained, it says which tools of other catalogs are familiar (``actors/core/familiarity.py``).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-from actors import familiarity
+from actors.core import familiarity
 from actors.core.fusion import Vectors
 from actors.core.types import Catalog, InputError
 from actors.encoder import Encoder

@@ -1,7 +1,7 @@
 """Vectors and words (BM25) behind one ``Retriever`` with a version.
 
 Invariants: encoder and index belong together and are loaded and swapped as one; rankings are best first and hold a tool at most
-once; a query whose first tool is unfamiliar (``actors/familiarity.py``) is the frozen encoder's in every mode but bm25.
+once; a query whose first tool is unfamiliar (``actors/core/familiarity.py``) is the frozen encoder's in every mode but bm25.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from actors import familiarity
+from actors.core import familiarity
 from actors.core.fusion import Vectors, fuse, moved_tools, reciprocal_rank
 from actors.core.types import Catalog, Found, Mode
 from actors.encoder import Encoder

@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from actors import catalog_file, familiarity, found, onnx_encoder
+from actors import catalog_file, found, onnx_encoder
 from actors.catalog_file import Entry, Journal
+from actors.core import familiarity
 from actors.core.fusion import Vectors
 from actors.core.snapshots import SnapshotStore
 from actors.core.types import BASE_VERSION, Found, InputError

@@ -71,7 +71,7 @@ class View:
     """Labelled queries, where the release gives them a weight."""
     frozen: TextEncoder | None = None
     unfamiliar: frozenset[str] = frozenset()
-    """Tools unlike all of the training (``actors.familiarity``): a query that finds one first is ``frozen``'s."""
+    """Tools unlike all of the training (``actors.core.familiarity``): a query that finds one first is ``frozen``'s."""
     words: list[LexicalIndex] = field(default_factory=list)
     """BM25 over the tools, once it is made; for a moment after a change that over the tools before it."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from actors import familiarity
+from actors.core import familiarity
 from actors.core.fusion import Vectors
 
 
