@@ -11,7 +11,7 @@ const CHART_HEIGHT = 240;
 const BADGES = [
   ["exact_name", "exact name", "The query is the tool's name"],
   ["moved", "moved", "Moved towards queries that users found it by"],
-  ["frozen", "untrained", "Unlike what training knew: the frozen encoder answered"],
+  ["frozen", "frozen encoder", "What is found first is unlike all that training knew, so the frozen encoder answered"],
   ["named_by", "named above", "The description of a tool above names it as to be called"],
   ["pinned", "pinned", "The search asked for it in any case"],
   ["explored", "explored", "Stands here for the log's sake"],
