@@ -52,7 +52,8 @@ MetricsText = Callable[[], Awaitable[str]]
 """Gives the metrics in Prometheus' text format."""
 
 Model = TypeVar("Model", bound=BaseModel)
-ToolId = Annotated[str, PathParameter(min_length=1, max_length=256, examples=["aws.s3.CreateBucket"])]
+# A route's path ends where a line does.
+ToolId = Annotated[str, PathParameter(min_length=1, max_length=256, pattern=r"^[^\n]+$", examples=["aws.s3.CreateBucket"])]
 
 
 # Not a plain function: FastAPI would hand it to a thread for every request.
