@@ -138,10 +138,8 @@ class Loader:
         hashes = {t: text_hash(self.entries[t].tool.document) for t in fresh}
         missing = {digest: t for t, digest in hashes.items() if digest not in model.unfamiliar}
         if missing:
-            vectors, trained = (
-                np.stack([fresh[t] for t in missing.values()]),
-                model.index.rows(np.arange(len(model.index.tool_ids))),
-            )
+            vectors = np.stack([fresh[t] for t in missing.values()])
+            trained = model.index.rows(np.arange(len(model.index.tool_ids)))
             found = familiarity.unfamiliar(vectors, trained, model.familiar_from).tolist()
             model.unfamiliar.update(zip(missing, found, strict=True))
         return frozenset(t for t, digest in hashes.items() if model.unfamiliar[digest])
