@@ -198,3 +198,11 @@ def read_about(directory: Path) -> dict[str, Any]:
         raise InputError(f"{directory}: holds no retriever ({_INDEX} is missing); build the index anew")
     about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return about
+
+
+def familiar_from(directory: Path) -> float:
+    """The border (``familiarity.border``) of a retriever whose queries alone were trained. Raises InputError where it has none."""
+    about = read_about(directory)
+    if "familiar_from" not in about:
+        raise InputError(f"{directory}: {_INDEX} has no familiar_from, which tells new tools apart; train the run anew")
+    return float(about["familiar_from"])

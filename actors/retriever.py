@@ -19,7 +19,7 @@ from actors.core import familiarity
 from actors.core.fusion import Vectors, fuse, moved_tools, reciprocal_rank
 from actors.core.types import Catalog, Found, Mode
 from actors.encoder import Encoder
-from actors.index import ENCODER_DIR, DenseIndex, read_about
+from actors.index import ENCODER_DIR, DenseIndex, familiar_from, read_about
 from actors.index_builder import embed_catalog
 from actors.interfaces import Progress
 from actors.lexical import LexicalIndex, Ranking
@@ -110,7 +110,7 @@ class Retriever:
         else:
             vectors, _ = embed_catalog(frozen, catalog, progress)
             trained = DenseIndex.load(directory)
-            strange = familiarity.unfamiliar(vectors, trained.vectors, about["familiar_from"])
+            strange = familiarity.unfamiliar(vectors, trained.vectors, familiar_from(directory))
             unfamiliar = Unfamiliar(frozenset(ids[row] for row in np.flatnonzero(strange)), Embedder(frozen))
         return cls(version, encoder, DenseIndex.build(ids, vectors, config.encoder.index), catalog, unfamiliar)
 

@@ -24,7 +24,7 @@ from actors.core import familiarity
 from actors.core.fusion import Vectors
 from actors.core.snapshots import SnapshotStore
 from actors.core.types import BASE_VERSION, Found, InputError
-from actors.index import ENCODER_DIR, DenseIndex, read_about
+from actors.index import ENCODER_DIR, DenseIndex, familiar_from
 from actors.kept_vectors import VectorFiles, text_hash
 from actors.memory import Memory
 from actors.models import cache_dir, resolve_encoder
@@ -161,18 +161,18 @@ class Loader:
     def _load(self, release: OpenedRelease) -> Model:
         assert release.store is not None
         directory = release.store.fetch("retriever", release.retriever)
-        encoder, frozen, familiar_from = self._encoder(directory / ENCODER_DIR, release), None, -1.0
+        encoder, frozen, least = self._encoder(directory / ENCODER_DIR, release), None, -1.0
         settings = release.config.encoder
         if settings.sides == "queries" and release.retriever != BASE_VERSION:
             uncut = release.config.model_copy(update={"encoder": settings.uncut()})
             frozen = self._encoder(resolve_encoder(settings.model), replace(release, config=uncut))
-            familiar_from = read_about(directory)["familiar_from"]
+            least = familiar_from(directory)
         index = DenseIndex.load(directory, half=True)
         if set(index.tool_ids) != set(self._own_texts):
             raise InputError(f"{directory}: its tools are not those of the run's catalog; run the run's own command again")
         kept = self._kept(release.retriever).read()
         memory = self._memory(release.retriever, encoder, kept) if release.memory_weight else None
-        return Model(release.retriever, encoder, frozen, familiar_from, index, self._own_texts, kept, memory=memory)
+        return Model(release.retriever, encoder, frozen, least, index, self._own_texts, kept, memory=memory)
 
     def _memory(self, retriever: int, encoder: TextEncoder, kept: Mapping[str, Vectors]) -> Memory:
         """The run's labelled queries; their vectors are made once for each retriever, and kept."""

@@ -10,7 +10,7 @@ import pytest
 
 from actors.core.fusion import Vectors
 from actors.core.types import Catalog, Found, InputError, Tool
-from actors.index import DenseIndex, read_about
+from actors.index import DenseIndex, familiar_from, read_about
 from actors.interfaces import Progress
 from actors.lexical import LexicalIndex
 from actors.retriever import Retriever
@@ -239,6 +239,12 @@ def test_what_finds_an_unfamiliar_tool_first_is_the_frozen_encoder_s(tmp_path: P
     assert _ids(retriever.rank(["east?", "north?"], rewritten, "rewrite", 0.0, 1)) == [["north"], ["east"]]
     assert _ids(retriever.rank(["north?"], [[" "]], "fused", 0.5, 1)) == [["east"]]
     assert retriever.asked([])[0].shape == (0, 2)
+
+
+def test_a_retriever_that_cannot_tell_new_tools_apart_is_refused_in_one_line(tmp_path: Path) -> None:
+    DenseIndex.build(["e"], TOOLS[:1], "exact").save(tmp_path, {})
+    with pytest.raises(InputError, match=r"has no familiar_from.*train the run anew"):
+        familiar_from(tmp_path)
 
 
 def test_a_part_of_the_catalog_knows_what_is_unfamiliar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
